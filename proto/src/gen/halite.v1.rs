@@ -2644,22 +2644,6 @@ pub struct ReadIndexResponse {
     pub index: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SnapshotRequest {
-    #[prost(oneof = "snapshot_request::Kind", tags = "1, 2")]
-    pub kind: ::core::option::Option<snapshot_request::Kind>,
-}
-/// Nested message and enum types in `SnapshotRequest`.
-pub mod snapshot_request {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
-    pub enum Kind {
-        #[prost(message, tag = "1")]
-        Offer(super::SnapshotOffer),
-        /// The pages of one database as LTX bytes, in pieces.
-        #[prost(message, tag = "2")]
-        Pages(super::SnapshotPages),
-    }
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotOffer {
     #[prost(message, optional, tag = "1")]
     pub vote: ::core::option::Option<RaftVote>,
@@ -2671,13 +2655,25 @@ pub struct SnapshotOffer {
     pub catalog: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SnapshotPages {
+pub struct PageDiffRequest {
     #[prost(uint64, tag = "1")]
     pub database_id: u64,
-    #[prost(bytes = "bytes", tag = "2")]
+    /// Page checksums from first_page on, several messages for a large file; `last` on the final one. A page the receiver does
+    /// not hold has checksum 0.
+    #[prost(fixed64, repeated, tag = "2")]
+    pub page_checksums: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint32, tag = "3")]
+    pub first_page: u32,
+    #[prost(bool, tag = "4")]
+    pub last: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PageDiffResponse {
+    /// LTX bytes in pieces.
+    #[prost(bytes = "bytes", tag = "1")]
     pub data: ::prost::bytes::Bytes,
     /// Set on the last piece: what the receiver has to hold afterwards.
-    #[prost(message, optional, tag = "3")]
+    #[prost(message, optional, tag = "2")]
     pub state: ::core::option::Option<DatabaseState>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2696,35 +2692,6 @@ pub struct DatabaseState {
     /// The idempotency outcomes that belong to this state.
     #[prost(bytes = "bytes", tag = "6")]
     pub sessions: ::prost::bytes::Bytes,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SnapshotResponse {
-    #[prost(oneof = "snapshot_response::Kind", tags = "1, 2")]
-    pub kind: ::core::option::Option<snapshot_response::Kind>,
-}
-/// Nested message and enum types in `SnapshotResponse`.
-pub mod snapshot_response {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
-    pub enum Kind {
-        /// What the receiver holds of one database; asks for its pages.
-        #[prost(message, tag = "1")]
-        Want(super::SnapshotWant),
-        /// All is installed.
-        #[prost(message, tag = "2")]
-        Done(super::SnapshotDone),
-    }
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SnapshotWant {
-    #[prost(uint64, tag = "1")]
-    pub database_id: u64,
-    /// Page checksums from page first_page on; several pieces for a large file, `last` on the final one.
-    #[prost(fixed64, repeated, tag = "2")]
-    pub page_checksums: ::prost::alloc::vec::Vec<u64>,
-    #[prost(uint32, tag = "3")]
-    pub first_page: u32,
-    #[prost(bool, tag = "4")]
-    pub last: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotDone {
@@ -2930,14 +2897,11 @@ pub mod peer_client {
             req.extensions_mut().insert(GrpcMethod::new("halite.v1.Peer", "ReadIndex"));
             self.inner.unary(req, path, codec).await
         }
-        /// Page diff: the sender offers, the receiver answers with its page checksums, the sender with the pages that differ.
+        /// The primary offers a snapshot: the receiver takes over the catalog and pulls each database by page diff, then says done.
         pub async fn install_snapshot(
             &mut self,
-            request: impl tonic::IntoStreamingRequest<Message = super::SnapshotRequest>,
-        ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::SnapshotResponse>>,
-            tonic::Status,
-        > {
+            request: impl tonic::IntoRequest<super::SnapshotOffer>,
+        ) -> std::result::Result<tonic::Response<super::SnapshotDone>, tonic::Status> {
             self.inner
                 .ready()
                 .await
@@ -2950,9 +2914,32 @@ pub mod peer_client {
             let path = http::uri::PathAndQuery::from_static(
                 "/halite.v1.Peer/InstallSnapshot",
             );
-            let mut req = request.into_streaming_request();
+            let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("halite.v1.Peer", "InstallSnapshot"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The receiver sends the checksums of the pages it holds, the sender answers with the pages that differ, as one LTX.
+        /// Bootstrap of a blank node, catch-up below the log and repair of a diverged file are all this.
+        pub async fn page_diff(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::PageDiffRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::PageDiffResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/halite.v1.Peer/PageDiff");
+            let mut req = request.into_streaming_request();
+            req.extensions_mut().insert(GrpcMethod::new("halite.v1.Peer", "PageDiff"));
             self.inner.streaming(req, path, codec).await
         }
     }
@@ -3008,20 +2995,23 @@ pub mod peer_server {
             tonic::Response<super::ReadIndexResponse>,
             tonic::Status,
         >;
-        /// Server streaming response type for the InstallSnapshot method.
-        type InstallSnapshotStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::SnapshotResponse, tonic::Status>,
+        /// The primary offers a snapshot: the receiver takes over the catalog and pulls each database by page diff, then says done.
+        async fn install_snapshot(
+            &self,
+            request: tonic::Request<super::SnapshotOffer>,
+        ) -> std::result::Result<tonic::Response<super::SnapshotDone>, tonic::Status>;
+        /// Server streaming response type for the PageDiff method.
+        type PageDiffStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::PageDiffResponse, tonic::Status>,
             >
             + std::marker::Send
             + 'static;
-        /// Page diff: the sender offers, the receiver answers with its page checksums, the sender with the pages that differ.
-        async fn install_snapshot(
+        /// The receiver sends the checksums of the pages it holds, the sender answers with the pages that differ, as one LTX.
+        /// Bootstrap of a blank node, catch-up below the log and repair of a diverged file are all this.
+        async fn page_diff(
             &self,
-            request: tonic::Request<tonic::Streaming<super::SnapshotRequest>>,
-        ) -> std::result::Result<
-            tonic::Response<Self::InstallSnapshotStream>,
-            tonic::Status,
-        >;
+            request: tonic::Request<tonic::Streaming<super::PageDiffRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::PageDiffStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct PeerServer<T> {
@@ -3322,19 +3312,16 @@ pub mod peer_server {
                 "/halite.v1.Peer/InstallSnapshot" => {
                     #[allow(non_camel_case_types)]
                     struct InstallSnapshotSvc<T: Peer>(pub Arc<T>);
-                    impl<T: Peer> tonic::server::StreamingService<super::SnapshotRequest>
+                    impl<T: Peer> tonic::server::UnaryService<super::SnapshotOffer>
                     for InstallSnapshotSvc<T> {
-                        type Response = super::SnapshotResponse;
-                        type ResponseStream = T::InstallSnapshotStream;
+                        type Response = super::SnapshotDone;
                         type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
+                            tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<
-                                tonic::Streaming<super::SnapshotRequest>,
-                            >,
+                            request: tonic::Request<super::SnapshotOffer>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -3350,6 +3337,52 @@ pub mod peer_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = InstallSnapshotSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/halite.v1.Peer/PageDiff" => {
+                    #[allow(non_camel_case_types)]
+                    struct PageDiffSvc<T: Peer>(pub Arc<T>);
+                    impl<T: Peer> tonic::server::StreamingService<super::PageDiffRequest>
+                    for PageDiffSvc<T> {
+                        type Response = super::PageDiffResponse;
+                        type ResponseStream = T::PageDiffStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::PageDiffRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::page_diff(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PageDiffSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
