@@ -1,0 +1,103 @@
+//! The types that Raft runs with. The payloads are opaque here.
+
+use std::fmt;
+
+use bytes::Bytes;
+use openraft::impls::leader_id_std::LeaderId;
+use openraft_rt::deterministic_rng::DeterministicRng;
+use openraft_rt_tokio::TokioRuntime;
+use serde::{Deserialize, Serialize};
+
+/// The runtime under openraft: tokio, with openraft's own randomness (election timeouts, tick jitter) drawn from a seed.
+///
+/// The seed is task-local. Whatever starts a `Raft`, or calls a method of it that spawns (`Raft::new`,
+/// `Raft::stream_append`), must run inside `Rt::scope(seed, future)`; outside of it openraft panics. Tasks that openraft
+/// spawns inherit a seed of their own. Production takes the seed from the operating system, the simulation from its run.
+pub type Rt = DeterministicRng<TokioRuntime>;
+
+openraft::declare_raft_types!(
+    /// Raft's type configuration.
+    ///
+    /// The leader id is openraft's *standard* one: at most one leader per term, as in the Raft paper (section 5.2), so a
+    /// log id is `(term, index)` and nothing else. openraft's advanced mode lets two candidates win one term after
+    /// another and carries the node id in each log id; it saves an election round when candidates collide, at the price of
+    /// a "term" that no longer names one leader, which fencing and orphan handling rely on.
+    pub TypeConfig:
+        D = Payload,
+        R = Reply,
+        NodeId = u64,
+        Node = Member,
+        Term = u64,
+        LeaderId = LeaderId<u64, u64>,
+        AsyncRuntime = Rt,
+);
+
+/// `(term, index)` of an entry.
+pub type LogId = openraft::alias::LogIdOf<TypeConfig>;
+/// One entry of the log.
+pub type Entry = openraft::alias::EntryOf<TypeConfig>;
+/// What an entry carries: nothing, a [`Payload`], or a membership.
+pub type EntryPayload = openraft::alias::PayloadOf<TypeConfig>;
+/// A term, the node voted for in it, and whether a quorum granted it.
+pub type Vote = openraft::alias::VoteOf<TypeConfig>;
+/// Voters and learners.
+pub type Membership = openraft::Membership<u64, Member>;
+
+/// A node as its peers see it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// gRPC address that peers connect to, `host:port`.
+    pub addr: String,
+    /// Name for people: logs, metrics, the CLI.
+    pub name: String,
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.addr)
+    }
+}
+
+/// What a client of the log proposes: bytes that only the node can read. Cloning shares them.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload(pub Bytes);
+
+/// What applying an entry answered: bytes that only the node can read. Cloning shares them.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply(pub Bytes);
+
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} bytes)", self.0.len())
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reply({} bytes)", self.0.len())
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<Bytes> for Reply {
+    fn from(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
