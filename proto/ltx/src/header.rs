@@ -162,20 +162,24 @@ impl Header {
                 max: self.max_txid,
             });
         }
-        self.validate_checksum()?;
+        self.validate_pre_apply(self.pre_apply_checksum.map_or(0, Checksum::get))?;
         self.validate_wal()
     }
 
-    fn validate_checksum(&self) -> Result<(), HeaderError> {
-        let forbidden = self.no_checksum || self.is_snapshot();
-        match self.pre_apply_checksum {
-            Some(found) if forbidden => Err(HeaderError::PreApplyForbidden {
-                found: found.get(),
-                no_checksum: self.no_checksum,
-            }),
-            None if !forbidden => Err(HeaderError::PreApplyMissing(0)),
-            _ => Ok(()),
+    /// Checks the stored form (0 for none) of the pre-apply checksum against the other fields.
+    fn validate_pre_apply(&self, stored: u64) -> Result<(), HeaderError> {
+        if self.no_checksum || self.is_snapshot() {
+            if stored != 0 {
+                let no_checksum = self.no_checksum;
+                return Err(HeaderError::PreApplyForbidden {
+                    found: stored,
+                    no_checksum,
+                });
+            }
+        } else if Checksum::from_stored(stored).is_none() {
+            return Err(HeaderError::PreApplyMissing(stored));
         }
+        Ok(())
     }
 
     fn validate_wal(&self) -> Result<(), HeaderError> {
@@ -249,14 +253,11 @@ impl Header {
             node_id: u64::from_be_bytes(field(bytes, 72)),
             no_checksum,
         };
-        header.validate()?;
-        // A value without bit 63 is not representable in the struct, so its rule is checked here.
+        // The struct cannot hold a value without bit 63, so the stored one is checked, before the struct is.
         if pre_apply != 0 && header.pre_apply_checksum.is_none() {
-            return Err(HeaderError::PreApplyForbidden {
-                found: pre_apply,
-                no_checksum,
-            });
+            header.validate_pre_apply(pre_apply)?;
         }
+        header.validate()?;
         Ok(header)
     }
 }

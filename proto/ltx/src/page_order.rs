@@ -113,3 +113,47 @@ impl PageOrder {
         (next <= self.commit).then_some(PageNo::new(next))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{PageSize, Txid};
+
+    fn order(commit: u32, previous: u32) -> PageOrder {
+        let header = Header::new(PageSize::DEFAULT, commit, Txid::new(1), Txid::new(1), 0);
+        PageOrder {
+            previous,
+            ..PageOrder::new(&header)
+        }
+    }
+
+    #[test]
+    fn snapshot_goes_on_after_the_lock_page() {
+        let lock = PageSize::DEFAULT.lock_page().get();
+        assert_eq!(lock, 262_145);
+        let mut around = order(lock + 1, lock - 1);
+        assert_eq!(
+            around.accept(PageNo::new(lock)),
+            Err(PageOrderError::LockPage(PageNo::new(lock)))
+        );
+        assert!(around.finish().is_err());
+        around.accept(PageNo::new(lock + 1)).unwrap();
+        around.finish().unwrap();
+    }
+
+    #[test]
+    fn snapshot_may_end_before_the_lock_page() {
+        let lock = PageSize::DEFAULT.lock_page().get();
+        order(lock, lock - 1).finish().unwrap();
+        order(lock - 1, lock - 1).finish().unwrap();
+        assert!(order(lock - 1, lock - 2).finish().is_err());
+    }
+
+    #[test]
+    fn the_largest_page_number_does_not_overflow() {
+        let mut end = order(u32::MAX, u32::MAX - 1);
+        end.accept(PageNo::new(u32::MAX)).unwrap();
+        end.finish().unwrap();
+        assert!(end.accept(PageNo::new(u32::MAX)).is_err());
+    }
+}

@@ -54,3 +54,32 @@ impl fmt::Display for PageSize {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lock_page_of_each_size() {
+        let expected = [
+            (512, 2_097_153),
+            (1024, 1_048_577),
+            (4096, 262_145),
+            (8192, 131_073),
+            (65536, 16_385),
+        ];
+        for (size, lock) in expected {
+            assert_eq!(
+                PageSize::try_from(size).unwrap().lock_page(),
+                PageNo::new(lock)
+            );
+        }
+    }
+
+    #[test]
+    fn only_powers_of_two_in_range_are_sizes() {
+        for size in [0, 1, 256, 511, 513, 1000, 4095, 65535, 131_072, u32::MAX] {
+            assert_eq!(PageSize::try_from(size), Err(InvalidPageSize(size)));
+        }
+    }
+}

@@ -29,3 +29,44 @@ pub(crate) fn take(input: &mut &[u8]) -> Option<u64> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_back_and_the_rest_is_left() {
+        for value in [
+            0,
+            1,
+            127,
+            128,
+            300,
+            16_383,
+            16_384,
+            u64::from(u32::MAX),
+            u64::MAX - 1,
+            u64::MAX,
+        ] {
+            let mut bytes = Vec::new();
+            put(&mut bytes, value);
+            for cut in 0..bytes.len() {
+                assert_eq!(take(&mut &bytes[..cut]), None);
+            }
+            bytes.push(0xee);
+            let mut rest = &bytes[..];
+            assert_eq!(take(&mut rest), Some(value));
+            assert_eq!(rest, [0xee]);
+        }
+    }
+
+    #[test]
+    fn overlong_and_oversized_varints_are_refused() {
+        for bytes in [&[0x80, 0x00][..], &[0xff, 0x80, 0x00], &[0xff; 11]] {
+            assert_eq!(take(&mut &bytes[..]), None);
+        }
+        let mut too_big = [0xff; 10];
+        too_big[9] = 2;
+        assert_eq!(take(&mut &too_big[..]), None);
+    }
+}
