@@ -1,0 +1,216 @@
+//! The databases of a node: one [`Database`] per SQLite file, one [`ReaderPool`] for all of them.
+//!
+//! A database owns one OS thread, the **lane**, and nothing else touches its writer. On the primary the lane runs write jobs with group commit
+//! and waits at the gate for the quorum; on every node it applies committed LTX in log order, and makes checkpoints. What it needs from
+//! the cluster and the log comes in through [`Proposer`] and [`CheckpointStore`].
+//!
+//! Must never: decide who leads, look into the log, apply an entry that is not yet on this node's own disk (its caller sees to that), or
+//! answer a write before the ordered apply has brought its entry.
+//!
+//! Called by `cluster` (open, apply, lanes, page diff) and `api` (jobs, transactions, reads).
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use halite_ltx::PageNo;
+use halite_proto::v1;
+use tokio::sync::{oneshot, watch};
+
+mod applied;
+mod committed_ltx;
+mod error;
+mod failure;
+mod host;
+mod lane;
+mod proposer;
+mod reader_pool;
+mod reply;
+mod snapshot;
+mod spec;
+mod transaction;
+mod write_job;
+
+pub use applied::{Applied, Health, Status};
+pub use committed_ltx::{ChunkSource, CommittedLtx, LtxReader};
+pub use error::{ApplyError, InstallError, OpenError};
+pub use host::{Host, SystemHost};
+pub use proposer::{CheckpointStore, Leadership, NotProposed, Proposer};
+pub use reader_pool::{ReadJob, ReaderPool, is_not_read_only};
+pub use reply::{CallReply, CallResults, ReplyReceiver, ReplySink, ReplyTo, replies};
+pub use snapshot::DatabaseSnapshot;
+pub use spec::{DatabaseId, DatabaseOptions, DatabaseSpec, Redo};
+pub use transaction::{
+    Committed, TRANSACTION_MAX, Transaction, TransactionFailure, TransactionOptions,
+};
+pub use write_job::{CallKey, WriteJob};
+
+use lane::inbox::{Inbox, Install, Job, Ordered, PendingApply, Task};
+
+/// One SQLite file of this node. See the module.
+pub struct Database {
+    spec: DatabaseSpec,
+    inbox: Arc<Inbox>,
+    applied: watch::Receiver<Applied>,
+    health: watch::Receiver<Health>,
+}
+
+impl Database {
+    /// Opens the file, brings it to M (every committed entry that the log holds) and starts the lane, shut. Blocking.
+    ///
+    /// A file that does not have the content the log says is opened all the same, with [`Health::NeedsRepair`].
+    ///
+    /// # Errors
+    /// [`OpenError`]
+    pub fn open(
+        spec: DatabaseSpec,
+        redo: Redo,
+        proposer: Arc<dyn Proposer>,
+        checkpoints: Arc<dyn CheckpointStore>,
+        options: DatabaseOptions,
+    ) -> Result<Arc<Database>, OpenError> {
+        lane::open(spec, redo, proposer, checkpoints, options)
+    }
+
+    /// Which database this is.
+    pub fn spec(&self) -> &DatabaseSpec {
+        &self.spec
+    }
+
+    // ---- the log ----
+
+    /// Hands over a committed entry that is on this node's own disk. One caller, in log order; the next may be handed over before the
+    /// answer has come. Resolves when the entry is visible here, or was already (then it is skipped). While the disk refuses it
+    /// ([`Health::Behind`]) it stays open and is tried again.
+    ///
+    /// # Errors
+    /// [`ApplyError`]. The channel closes if the database is shut down first.
+    pub fn apply(&self, ltx: CommittedLtx) -> oneshot::Receiver<Result<(), ApplyError>> {
+        let (reply, receiver) = oneshot::channel();
+        self.inbox
+            .push_ordered(Ordered::Apply(PendingApply { ltx, reply }));
+        receiver
+    }
+
+    /// Takes writes from now on, under `leadership`. To be called when every entry up to and with the term's first is applied.
+    pub fn open_lane(&self, leadership: Leadership) {
+        self.inbox.push_ordered(Ordered::Open(leadership));
+    }
+
+    /// Takes no more writes: refuses a shut gate (its callers get "outcome unknown"), interrupts and rolls back an interactive transaction, and
+    /// answers queued jobs that they were not written, `primary` being where to turn to. Resolves when nothing of the lane is left.
+    pub fn close_lane(&self, primary: Option<v1::NodeAddress>) -> oneshot::Receiver<()> {
+        self.inbox.push_close(failure::not_primary(primary))
+    }
+
+    // ---- writes ----
+
+    /// Hands over write jobs. Never blocks; every job is answered exactly once.
+    pub fn submit(&self, jobs: Vec<WriteJob>) {
+        let jobs = jobs.into_iter().map(Job::Write).collect();
+        self.inbox.submit(jobs);
+    }
+
+    /// Begins an interactive transaction: waits for the lane, then has it alone.
+    ///
+    /// # Errors
+    /// Not the primary, unavailable, or the deadline; nothing was begun.
+    pub async fn begin(&self, options: TransactionOptions) -> Result<Transaction, v1::Error> {
+        Transaction::begin(self.inbox.clone(), options).await
+    }
+
+    /// Commits the content of an ordinary SQLite file of the same page size as one transaction. Unless `overwrite`, the database has to be
+    /// empty. The file is only read.
+    pub fn import(
+        &self,
+        path: PathBuf,
+        overwrite: bool,
+    ) -> oneshot::Receiver<Result<Applied, v1::Error>> {
+        let (reply, receiver) = oneshot::channel();
+        self.inbox.submit(vec![Job::Import {
+            path,
+            overwrite,
+            reply,
+        }]);
+        receiver
+    }
+
+    // ---- state ----
+
+    /// What readers of this node see; changes with every transaction.
+    pub fn applied(&self) -> watch::Receiver<Applied> {
+        self.applied.clone()
+    }
+
+    /// Whether the database can follow its log.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
+    /// Everything about it at this moment.
+    pub fn status(&self) -> Status {
+        Status {
+            applied: *self.applied.borrow(),
+            health: self.health.borrow().clone(),
+            wal_bytes: 0,
+            queued_jobs: self.inbox.queued_jobs(),
+            batches: 0,
+            batched_jobs: 0,
+        }
+    }
+
+    /// Makes a checkpoint now; resolves when the file holds everything applied (or why not).
+    pub fn checkpoint(&self) -> oneshot::Receiver<Result<(), v1::Error>> {
+        let (reply, receiver) = oneshot::channel();
+        self.inbox.push_task(Task::Checkpoint { reply });
+        receiver
+    }
+
+    // ---- page diff ----
+
+    /// A consistent view for a page diff or an export. Waits for the transaction that is being committed.
+    pub fn snapshot(&self) -> oneshot::Receiver<Result<DatabaseSnapshot, v1::Error>> {
+        let (reply, receiver) = oneshot::channel();
+        self.inbox.push_task(Task::Snapshot { reply });
+        receiver
+    }
+
+    /// Checksums of the pages this node holds, from `first` on, at most `count`; fewer (or none) at the end of the database. What a receiver sends
+    /// to ask for a page diff.
+    pub fn page_checksums(&self, first: PageNo, count: usize) -> Vec<u64> {
+        let _ = (first, count);
+        Vec::new()
+    }
+
+    /// Installs the answer to a page diff in one transaction: afterwards the database is at `state`, whatever it was before.
+    ///
+    /// # Errors
+    /// [`InstallError`]; the database is as before, and the diff may be asked for again.
+    pub fn install(
+        &self,
+        ltx: Box<dyn Read + Send>,
+        state: v1::DatabaseState,
+    ) -> oneshot::Receiver<Result<Applied, InstallError>> {
+        let (reply, receiver) = oneshot::channel();
+        self.inbox
+            .push_ordered(Ordered::Install(Install { ltx, state, reply }));
+        receiver
+    }
+
+    // ---- life ----
+
+    /// Ends the lane and closes the file. Connections of a [`ReaderPool`] have to be closed before ([`ReaderPool::forget`]).
+    pub async fn shutdown(&self) {
+        self.inbox.shut_down();
+    }
+
+    /// Blocks until the lane waits: for work, for a step of an interactive transaction, or at the gate. For drivers that run a lane in lockstep.
+    pub fn settle(&self) {
+        self.inbox.settle();
+    }
+
+    /// Makes the lane look at its deadlines again: for drivers whose clock is not the real one.
+    pub fn tick(&self) {
+        self.inbox.wake();
+    }
+}

@@ -1,0 +1,84 @@
+//! Why a database cannot be opened, an entry not be applied, a page diff not be installed.
+
+use std::io;
+use std::path::PathBuf;
+
+use halite_ltx::{Checksum, Txid};
+
+/// Why [`Database::open`](super::Database::open) failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A file is where a new database should be, and nothing says that it is ours: it is left alone.
+    #[error(
+        "a file is in the way of a new database, and it is not one this node made: move it away path={0}"
+    )]
+    ForeignFile(PathBuf),
+    /// A record of an earlier checkpoint does not make sense.
+    #[error("checkpoint record is damaged: {0}")]
+    CheckpointRecord(String),
+    /// The pager could not open the file.
+    #[error("database file cannot be opened: {0}")]
+    Pager(#[source] halite_pager::OpenError),
+    /// SQLite could not open the file.
+    #[error("database cannot be opened: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The lane's thread could not be started.
+    #[error("lane cannot be started: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// Why an entry was not applied. The database then needs repair; [`Health`](super::Health) says so too.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// Entries in between are missing.
+    #[error("entry does not follow the database applied_txid={applied} entry_txid={found}")]
+    Gap {
+        /// What the database has.
+        applied: Txid,
+        /// What came.
+        found: Txid,
+    },
+    /// The entry was made for another content than this file has.
+    #[error(
+        "entry does not fit the database txid={txid} expected_checksum={expected:016x} checksum={found}"
+    )]
+    Diverged {
+        /// Of the entry.
+        txid: Txid,
+        /// What the entry was made for.
+        expected: u64,
+        /// What the database has.
+        found: Checksum,
+    },
+    /// The entry's bytes are damaged, or lead to another content than it says.
+    #[error("entry cannot be applied txid={txid}: {reason}")]
+    Corrupt {
+        /// Of the entry.
+        txid: Txid,
+        /// Why.
+        reason: String,
+    },
+    /// An earlier entry was not applied.
+    #[error("database needs repair: {0}")]
+    NeedsRepair(String),
+}
+
+/// Why a page diff was not installed. The database is as before.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InstallError {
+    /// The state makes no sense for this database.
+    #[error("page diff does not fit the database: {0}")]
+    Invalid(String),
+    /// The stream broke off or is damaged.
+    #[error("page diff is not readable: {0}")]
+    Damaged(String),
+    /// With these pages the file would not have the checksum promised: it has changed since its checksums were sent.
+    #[error("page diff does not lead to the state promised: {0}")]
+    Mismatch(String),
+    /// It could not be written here.
+    #[error("page diff cannot be written: {0}")]
+    Io(String),
+}

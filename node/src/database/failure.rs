@@ -1,0 +1,77 @@
+//! The errors that callers of a database see, as values of [`v1::Error`]. Owns their wording; decides nothing.
+
+use std::time::Duration;
+
+use halite_proto::v1::{Error, ErrorCode, NodeAddress};
+
+fn error(code: ErrorCode, message: impl Into<String>) -> Error {
+    Error {
+        code: code.into(),
+        message: message.into(),
+        ..Error::default()
+    }
+}
+
+/// The lane of this node does not take writes; nothing was written.
+pub(super) fn not_primary(primary: Option<NodeAddress>) -> Error {
+    Error {
+        primary,
+        ..error(ErrorCode::NotPrimary, "this node is not the primary")
+    }
+}
+
+/// Not now; nothing was written.
+pub(super) fn unavailable(message: impl Into<String>, retry_after: Duration) -> Error {
+    let retry_after_ms = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
+    Error {
+        retry_after_ms,
+        ..error(ErrorCode::Unavailable, message)
+    }
+}
+
+/// The entry left this node and nobody knows yet whether the quorum keeps it.
+pub(super) fn outcome_unknown() -> Error {
+    error(
+        ErrorCode::OutcomeUnknown,
+        "leadership was lost while the transaction was being committed: it may or may not be kept",
+    )
+}
+
+/// Refused before it was tried.
+pub(super) fn invalid(message: impl Into<String>) -> Error {
+    error(ErrorCode::Invalid, message)
+}
+
+/// The caller's time ran out before anything was written.
+pub(super) fn deadline_exceeded(message: impl Into<String>) -> Error {
+    error(ErrorCode::DeadlineExceeded, message)
+}
+
+/// The file cannot be trusted.
+pub(super) fn corrupt(message: impl Into<String>) -> Error {
+    error(ErrorCode::Corrupt, message)
+}
+
+/// A defect of this node.
+pub(super) fn internal(message: impl Into<String>) -> Error {
+    error(ErrorCode::Internal, message)
+}
+
+/// No space left; nothing was written.
+pub(super) fn disk_full(sqlite_code: i32) -> Error {
+    Error {
+        sqlite_code,
+        ..error(
+            ErrorCode::DiskFull,
+            "no space left on the disk of the primary",
+        )
+    }
+}
+
+/// SQLite refused it.
+pub(super) fn sql(message: impl Into<String>, sqlite_code: i32) -> Error {
+    Error {
+        sqlite_code,
+        ..error(ErrorCode::Sql, message)
+    }
+}

@@ -1,0 +1,534 @@
+//! [`Inbox`]: everything that reaches a lane, under one mutex.
+//!
+//! Three queues with one order of precedence: what the log decides (entries, open, close, install) comes first, then the node's own tasks, then
+//! jobs. The gate waits on the same queue as the idle lane does, so the outcome of a commit is decided by the order in which entries and
+//! closings were put here, and nowhere else.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use halite_proto::v1;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use tokio::sync::oneshot;
+
+use crate::database::transaction::{Begin, Committed, TransactionFailure, TransactionId};
+use crate::database::{
+    Applied, ApplyError, CommittedLtx, DatabaseSnapshot, Host, InstallError, Leadership, WriteJob,
+    failure,
+};
+
+/// What the log and the role decide, in order.
+pub(in crate::database) enum Ordered {
+    Apply(PendingApply),
+    Open(Leadership),
+    Close { done: oneshot::Sender<()> },
+    Install(Install),
+}
+
+/// A committed entry on its way in.
+pub(in crate::database) struct PendingApply {
+    pub(in crate::database) ltx: CommittedLtx,
+    pub(in crate::database) reply: oneshot::Sender<Result<(), ApplyError>>,
+}
+
+/// A page diff on its way in.
+pub(in crate::database) struct Install {
+    pub(in crate::database) ltx: Box<dyn Read + Send>,
+    pub(in crate::database) state: v1::DatabaseState,
+    pub(in crate::database) reply: oneshot::Sender<Result<Applied, InstallError>>,
+}
+
+/// What the node itself wants done between transactions.
+pub(in crate::database) enum Task {
+    Checkpoint {
+        reply: oneshot::Sender<Result<(), v1::Error>>,
+    },
+    Snapshot {
+        reply: oneshot::Sender<Result<DatabaseSnapshot, v1::Error>>,
+    },
+}
+
+/// What callers want written.
+pub(in crate::database) enum Job {
+    Write(WriteJob),
+    /// A write that cannot run inside a transaction.
+    Alone(WriteJob),
+    Begin(Begin),
+    Import {
+        path: PathBuf,
+        overwrite: bool,
+        reply: oneshot::Sender<Result<Applied, v1::Error>>,
+    },
+}
+
+impl Job {
+    /// Answers a job that is not going to be run.
+    pub(in crate::database) fn refuse(self, error: v1::Error) {
+        // Nobody listening is the listener's business, here and below.
+        match self {
+            Job::Write(job) | Job::Alone(job) => job.reply.send(Err(error)),
+            Job::Begin(begin) => drop(begin.reply.send(Err(error))),
+            Job::Import { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Job::Write(job) | Job::Alone(job) => Some(job.deadline),
+            Job::Begin(begin) => Some(begin.options.wait_until),
+            Job::Import { .. } => None,
+        }
+    }
+}
+
+/// One move of an interactive transaction.
+pub(in crate::database) enum Step {
+    Statement {
+        statement: v1::Statement,
+        reply: oneshot::Sender<Result<v1::StatementResult, TransactionFailure>>,
+    },
+    Commit {
+        reply: oneshot::Sender<Result<Committed, TransactionFailure>>,
+    },
+    Rollback {
+        reply: Option<oneshot::Sender<()>>,
+    },
+}
+
+impl Step {
+    /// Answers a step of a transaction that is over.
+    pub(in crate::database) fn refuse(self, error: v1::Error) {
+        let failure = TransactionFailure { error, ended: true };
+        match self {
+            Step::Statement { reply, .. } => drop(reply.send(Err(failure))),
+            Step::Commit { reply } => drop(reply.send(Err(failure))),
+            Step::Rollback { reply } => drop(reply.map(|reply| reply.send(()))),
+        }
+    }
+}
+
+/// What the idle lane does next.
+pub(in crate::database) enum Work {
+    Ordered(Ordered),
+    Task(Task),
+    /// One or more write jobs, or exactly one of another kind.
+    Jobs(Vec<Job>),
+    /// Nothing came until the time given.
+    Idle,
+    Shutdown,
+}
+
+/// What the holder of an interactive transaction does next.
+pub(in crate::database) enum Move {
+    Step(Step),
+    /// Something from the log or the role is waiting: look at it first.
+    Ordered,
+    TimedOut,
+    Shutdown,
+}
+
+struct State {
+    ordered: VecDeque<Ordered>,
+    tasks: VecDeque<Task>,
+    jobs: VecDeque<Job>,
+    steps: VecDeque<Step>,
+    transaction: Option<TransactionId>,
+    /// Begun or queued transactions whose caller left before the lane came to them.
+    abandoned: Vec<TransactionId>,
+    /// Why the transaction before ended, for steps that come too late.
+    ended: Option<(TransactionId, v1::Error)>,
+    /// `None` while jobs are taken, otherwise what they are told.
+    closed: Option<v1::Error>,
+    shutdown: bool,
+    parked: bool,
+}
+
+/// How often a waiting lane looks for queued jobs whose time has run out.
+const EXPIRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// The lock was let go and taken again.
+struct Relocked;
+
+/// Abandoned transactions remembered until the lane comes to them.
+const ABANDONED_MAX: usize = 1024;
+
+/// See the module.
+pub(in crate::database) struct Inbox {
+    state: Mutex<State>,
+    wake: Condvar,
+    parked: Condvar,
+    /// SQL that is running is to be interrupted: leadership is lost or the database closes.
+    interrupt: AtomicBool,
+    transactions: AtomicU64,
+    jobs_max: usize,
+    host: Arc<dyn Host>,
+}
+
+impl Inbox {
+    pub(in crate::database) fn new(jobs_max: usize, host: Arc<dyn Host>) -> Self {
+        Inbox {
+            state: Mutex::new(State {
+                ordered: VecDeque::new(),
+                tasks: VecDeque::new(),
+                jobs: VecDeque::new(),
+                steps: VecDeque::new(),
+                transaction: None,
+                abandoned: Vec::new(),
+                ended: None,
+                closed: Some(failure::not_primary(None)),
+                shutdown: false,
+                parked: false,
+            }),
+            wake: Condvar::new(),
+            parked: Condvar::new(),
+            interrupt: AtomicBool::new(false),
+            transactions: AtomicU64::new(0),
+            jobs_max,
+            host,
+        }
+    }
+
+    // ---- the outside ----
+
+    pub(in crate::database) fn push_ordered(&self, item: Ordered) {
+        let mut state = self.state.lock();
+        if state.shutdown {
+            return; // dropping the item closes its channel
+        }
+        if let Ordered::Open(_) = item {
+            state.closed = None;
+            self.interrupt.store(false, Ordering::Relaxed);
+        }
+        state.ordered.push_back(item);
+        self.notify(state);
+    }
+
+    /// Shuts the lane: queued jobs are answered with `error` now, the rest when the lane comes to it.
+    pub(in crate::database) fn push_close(&self, error: v1::Error) -> oneshot::Receiver<()> {
+        let (done, receiver) = oneshot::channel();
+        let mut state = self.state.lock();
+        state.closed = Some(error.clone());
+        self.interrupt.store(true, Ordering::Relaxed);
+        let jobs = std::mem::take(&mut state.jobs);
+        if !state.shutdown {
+            state.ordered.push_back(Ordered::Close { done });
+        }
+        self.notify(state);
+        jobs.into_iter().for_each(|job| job.refuse(error.clone()));
+        receiver
+    }
+
+    pub(in crate::database) fn push_task(&self, task: Task) {
+        let mut state = self.state.lock();
+        if state.shutdown {
+            return; // dropping the task closes its channel
+        }
+        state.tasks.push_back(task);
+        self.notify(state);
+    }
+
+    pub(in crate::database) fn submit(&self, jobs: Vec<Job>) {
+        let mut state = self.state.lock();
+        let refusal = match &state.closed {
+            Some(error) => Some(error.clone()),
+            None if state.jobs.len() + jobs.len() > self.jobs_max => Some(failure::unavailable(
+                "too many writes are waiting",
+                Duration::from_millis(100),
+            )),
+            None => None,
+        };
+        match refusal {
+            Some(error) => {
+                drop(state);
+                jobs.into_iter().for_each(|job| job.refuse(error.clone()));
+            }
+            None => {
+                state.jobs.extend(jobs);
+                self.notify(state);
+            }
+        }
+    }
+
+    pub(in crate::database) fn next_transaction_id(&self) -> TransactionId {
+        self.transactions.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(in crate::database) fn push_step(&self, id: TransactionId, step: Step) {
+        let mut state = self.state.lock();
+        if state.transaction == Some(id) {
+            state.steps.push_back(step);
+            self.notify(state);
+            return;
+        }
+        let is_over = matches!(&state.ended, Some((ended, _)) if *ended == id);
+        if !is_over && matches!(step, Step::Rollback { reply: None }) {
+            // Its caller left before the lane came to it (or long after; then this is only noise, and bounded).
+            if state.abandoned.len() >= ABANDONED_MAX {
+                state.abandoned.remove(0);
+            }
+            state.abandoned.push(id);
+        }
+        let error = match &state.ended {
+            Some((ended, error)) if *ended == id => error.clone(),
+            _ => failure::invalid("the transaction is over"),
+        };
+        drop(state);
+        step.refuse(error);
+    }
+
+    /// Ends the lane's thread: everything waiting is dropped or refused.
+    pub(in crate::database) fn shut_down(&self) {
+        let error =
+            failure::unavailable("the database is being closed", Duration::from_millis(200));
+        let mut state = self.state.lock();
+        state.shutdown = true;
+        state.closed = Some(error.clone());
+        self.interrupt.store(true, Ordering::Relaxed);
+        let jobs = std::mem::take(&mut state.jobs);
+        state.ordered.clear();
+        state.tasks.clear();
+        self.notify(state);
+        jobs.into_iter().for_each(|job| job.refuse(error.clone()));
+    }
+
+    /// Makes the lane look at its deadlines again.
+    pub(in crate::database) fn wake(&self) {
+        self.notify(self.state.lock());
+    }
+
+    /// Waits until the lane has nothing to do but wait: for work, for a step, or at the gate.
+    pub(in crate::database) fn settle(&self) {
+        let mut state = self.state.lock();
+        while !state.parked {
+            self.parked.wait(&mut state);
+        }
+    }
+
+    pub(in crate::database) fn queued_jobs(&self) -> usize {
+        self.state.lock().jobs.len()
+    }
+
+    // ---- the lane's thread ----
+
+    /// SQL should stop.
+    pub(in crate::database) fn interrupted(&self) -> bool {
+        self.interrupt.load(Ordering::Relaxed)
+    }
+
+    /// The next thing to do; [`Work::Idle`] at `idle_at` at the latest. At most `jobs_max` jobs.
+    pub(in crate::database) fn next(&self, jobs_max: usize, idle_at: Option<Instant>) -> Work {
+        let mut state = self.state.lock();
+        loop {
+            if state.shutdown {
+                return Work::Shutdown;
+            }
+            if let Some(item) = state.ordered.pop_front() {
+                return Work::Ordered(item);
+            }
+            if let Some(task) = state.tasks.pop_front() {
+                return Work::Task(task);
+            }
+            let jobs = take_jobs(&mut state, jobs_max);
+            if !jobs.is_empty() {
+                return Work::Jobs(jobs);
+            }
+            if idle_at.is_some_and(|at| self.host.now() >= at) {
+                return Work::Idle;
+            }
+            self.park(&mut state, idle_at);
+        }
+    }
+
+    /// Puts back jobs that a batch had no time for.
+    pub(in crate::database) fn put_back(&self, jobs: Vec<WriteJob>) {
+        let mut state = self.state.lock();
+        if let Some(error) = state.closed.clone() {
+            drop(state);
+            jobs.into_iter()
+                .for_each(|job| job.reply.send(Err(error.clone())));
+            return;
+        }
+        for job in jobs.into_iter().rev() {
+            state.jobs.push_front(Job::Write(job));
+        }
+    }
+
+    /// Puts an entry back in front: it could not be written now.
+    pub(in crate::database) fn put_back_ordered(&self, item: Ordered) {
+        let mut state = self.state.lock();
+        if !state.shutdown {
+            state.ordered.push_front(item);
+        }
+    }
+
+    /// Why jobs are refused; `None` while they are taken.
+    pub(in crate::database) fn closed(&self) -> Option<v1::Error> {
+        self.state.lock().closed.clone()
+    }
+
+    /// Shuts the lane from within: the database cannot go on as a primary.
+    pub(in crate::database) fn close_from_within(&self, error: v1::Error) {
+        let mut state = self.state.lock();
+        state.closed = Some(error.clone());
+        let jobs = std::mem::take(&mut state.jobs);
+        drop(state);
+        jobs.into_iter().for_each(|job| job.refuse(error.clone()));
+    }
+
+    /// Waits until `decide`, shown what the log and the role say in order, returns something. It may take items off the front.
+    /// `None` on shutdown. Jobs whose time runs out meanwhile are answered.
+    pub(in crate::database) fn wait_ordered<T>(
+        &self,
+        mut decide: impl FnMut(&mut VecDeque<Ordered>) -> Option<T>,
+    ) -> Option<T> {
+        let mut state = self.state.lock();
+        loop {
+            if state.shutdown {
+                return None;
+            }
+            if let Some(decision) = decide(&mut state.ordered) {
+                return Some(decision);
+            }
+            if let Ok(next_deadline) = self.expire_jobs(&mut state) {
+                self.park(&mut state, next_deadline);
+            }
+        }
+    }
+
+    /// Waits until `until` unless the database is shut down; closings that wait meanwhile are answered, since nothing of the lane is left.
+    pub(in crate::database) fn back_off(&self, until: Instant) {
+        let mut state = self.state.lock();
+        while !state.shutdown && self.host.now() < until {
+            let ordered = std::mem::take(&mut state.ordered);
+            state.ordered = ordered
+                .into_iter()
+                .filter_map(|item| match item {
+                    Ordered::Close { done } => done.send(()).err().and(None),
+                    other => Some(other),
+                })
+                .collect();
+            self.park(&mut state, Some(until));
+        }
+    }
+
+    /// Something from the log or the role is waiting, or the database closes.
+    pub(in crate::database) fn ordered_waiting(&self) -> bool {
+        let state = self.state.lock();
+        state.shutdown || !state.ordered.is_empty()
+    }
+
+    /// An interactive transaction has the lane; false if its caller is gone already.
+    pub(in crate::database) fn start_transaction(&self, id: TransactionId) -> bool {
+        let mut state = self.state.lock();
+        if let Some(at) = state
+            .abandoned
+            .iter()
+            .position(|abandoned| *abandoned == id)
+        {
+            state.abandoned.swap_remove(at);
+            return false;
+        }
+        state.transaction = Some(id);
+        true
+    }
+
+    /// The lane is free again; steps still waiting, and later ones, are told `error`.
+    pub(in crate::database) fn end_transaction(&self, id: TransactionId, error: v1::Error) {
+        let mut state = self.state.lock();
+        state.transaction = None;
+        let steps = std::mem::take(&mut state.steps);
+        state.ended = Some((id, error.clone()));
+        drop(state);
+        steps
+            .into_iter()
+            .for_each(|step| step.refuse(error.clone()));
+    }
+
+    pub(in crate::database) fn next_move(&self, deadline: Instant) -> Move {
+        let mut state = self.state.lock();
+        loop {
+            if state.shutdown {
+                return Move::Shutdown;
+            }
+            if !state.ordered.is_empty() {
+                return Move::Ordered;
+            }
+            if self.host.now() >= deadline {
+                return Move::TimedOut;
+            }
+            if let Some(step) = state.steps.pop_front() {
+                return Move::Step(step);
+            }
+            if let Ok(expiry) = self.expire_jobs(&mut state) {
+                self.park(
+                    &mut state,
+                    Some(expiry.map_or(deadline, |at| at.min(deadline))),
+                );
+            }
+        }
+    }
+
+    /// Answers queued jobs whose time has run out; returns when to look again. `Err` if the lock was let go meanwhile, so that all has to be
+    /// looked at anew.
+    fn expire_jobs(&self, state: &mut MutexGuard<'_, State>) -> Result<Option<Instant>, Relocked> {
+        let now = self.host.now();
+        let expired = |job: &Job| job.deadline().is_some_and(|at| at <= now);
+        if state.jobs.iter().any(expired) {
+            let (expired, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut state.jobs)
+                .into_iter()
+                .partition(expired);
+            state.jobs = waiting.into();
+            MutexGuard::unlocked(state, || {
+                for job in expired {
+                    job.refuse(failure::deadline_exceeded(
+                        "the write waited too long for the ones before it",
+                    ));
+                }
+            });
+            return Err(Relocked);
+        }
+        let next = state.jobs.iter().filter_map(Job::deadline).min();
+        // Not for every single job: a look each 50 ms is enough.
+        Ok(next.map(|at| at.max(now + EXPIRY_PAUSE)))
+    }
+
+    fn park(&self, state: &mut MutexGuard<'_, State>, until: Option<Instant>) {
+        state.parked = true;
+        self.parked.notify_all();
+        match until {
+            Some(until) => {
+                let wait = until.saturating_duration_since(self.host.now());
+                self.wake.wait_for(state, wait);
+            }
+            None => self.wake.wait(state),
+        }
+        state.parked = false;
+    }
+
+    fn notify(&self, mut state: MutexGuard<'_, State>) {
+        // Whoever settles from here on waits for the lane to have seen this.
+        state.parked = false;
+        drop(state);
+        self.wake.notify_one();
+    }
+}
+
+/// Write jobs from the front up to the first of another kind, or that one alone.
+fn take_jobs(state: &mut State, jobs_max: usize) -> Vec<Job> {
+    let writes = state
+        .jobs
+        .iter()
+        .take(jobs_max)
+        .take_while(|job| matches!(job, Job::Write(_)))
+        .count();
+    let len = if writes == 0 {
+        state.jobs.len().min(1)
+    } else {
+        writes
+    };
+    state.jobs.drain(..len).collect()
+}

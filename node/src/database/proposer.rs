@@ -1,0 +1,52 @@
+//! [`Proposer`] and [`CheckpointStore`]: what a database needs from the cluster and its log. Owns the traits only; `cluster` implements
+//! them.
+
+use std::io;
+
+use halite_proto::v1;
+
+use super::DatabaseId;
+
+/// Under which leadership the lane was opened; handed back with every proposal, never interpreted here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Leadership {
+    /// Raft term.
+    pub term: u64,
+    /// Node that leads in it.
+    pub leader_id: u64,
+}
+
+/// The entry was surely not handed to Raft and can never be committed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not proposed: {reason}")]
+pub struct NotProposed {
+    /// Why, in lower case.
+    pub reason: String,
+}
+
+/// Takes entries to Raft.
+pub trait Proposer: Send + Sync {
+    /// Hands one entry to Raft, under `leadership` only: in any other term it must not enter the log.
+    ///
+    /// Called on the lane thread, inside SQLite's commit. It may block for back-pressure (chunks of a large transaction come without a
+    /// pause) but must return when leadership is lost.
+    ///
+    /// # Errors
+    /// [`NotProposed`] if the entry surely never enters the log. When in doubt the answer is `Ok`.
+    fn propose(&self, leadership: Leadership, command: v1::Command) -> Result<(), NotProposed>;
+}
+
+/// Keeps the records of checkpoints beside the log.
+pub trait CheckpointStore: Send + Sync {
+    /// Notes the target of a checkpoint that is about to begin: durable before it returns.
+    ///
+    /// # Errors
+    /// The store's; no checkpoint is made then.
+    fn save_target(&self, database: DatabaseId, target: &v1::DatabaseCheckpoint) -> io::Result<()>;
+
+    /// Notes that the file holds this state durably. Need not be durable itself.
+    ///
+    /// # Errors
+    /// The store's; the next checkpoint tries again.
+    fn save_done(&self, database: DatabaseId, done: &v1::DatabaseCheckpoint) -> io::Result<()>;
+}

@@ -1,0 +1,100 @@
+//! What a database is opened with: its name and place ([`DatabaseSpec`]), what the log still holds for it ([`Redo`]) and the settings
+//! of the node ([`DatabaseOptions`]).
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use halite_ltx::PageSize;
+use halite_proto::v1;
+
+use super::{CommittedLtx, Host, SystemHost};
+
+/// Number of a database in the catalog: never used twice in one cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DatabaseId(u64);
+
+impl DatabaseId {
+    /// Wraps the catalog's number.
+    pub const fn new(value: u64) -> Self {
+        DatabaseId(value)
+    }
+
+    /// The bare number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for DatabaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which database, and where its file is.
+#[derive(Clone, Debug)]
+pub struct DatabaseSpec {
+    /// Number in the catalog.
+    pub id: DatabaseId,
+    /// Name in the catalog: for logs and messages.
+    pub name: String,
+    /// The SQLite file. Its `-wal` and `-shm` stand beside it.
+    pub path: PathBuf,
+    /// Page size that the catalog knows; fixed for the life of the database.
+    pub page_size: PageSize,
+}
+
+/// What the node knows about the database at start (architecture: redo).
+pub struct Redo {
+    /// C: what the last finished checkpoint made durable in the file; `None` for a database that was never checkpointed here.
+    pub checkpoint: Option<v1::DatabaseCheckpoint>,
+    /// The committed entries of this database in (C, M], in log order.
+    pub entries: Box<dyn Iterator<Item = io::Result<CommittedLtx>> + Send>,
+}
+
+impl Redo {
+    /// A database of which neither the log nor a checkpoint knows anything.
+    pub fn nothing() -> Self {
+        Redo {
+            checkpoint: None,
+            entries: Box::new(std::iter::empty()),
+        }
+    }
+}
+
+/// Settings shared by the databases of a node.
+#[derive(Clone)]
+pub struct DatabaseOptions {
+    /// A checkpoint is due when the WAL is larger than this, in bytes.
+    pub checkpoint_wal_bytes: u64,
+    /// A checkpoint is due when nothing happened for this long and the WAL is not empty.
+    pub checkpoint_idle: Duration,
+    /// Write jobs that may wait for the lane; more are refused as unavailable.
+    pub queued_jobs_max: usize,
+    /// Time, randomness and threads.
+    pub host: Arc<dyn Host>,
+}
+
+impl Default for DatabaseOptions {
+    fn default() -> Self {
+        DatabaseOptions {
+            checkpoint_wal_bytes: 16 << 20,
+            checkpoint_idle: Duration::from_secs(5),
+            queued_jobs_max: 65_536,
+            host: SystemHost::shared(),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseOptions")
+            .field("checkpoint_wal_bytes", &self.checkpoint_wal_bytes)
+            .field("checkpoint_idle", &self.checkpoint_idle)
+            .field("queued_jobs_max", &self.queued_jobs_max)
+            .finish_non_exhaustive()
+    }
+}
