@@ -1,6 +1,7 @@
 // What the fuzz target and the mutation test do with arbitrary bytes. Reading must never panic, an error must point into the input,
 // and whatever is accepted must mean the same when it is written and read again.
 
+use std::collections::BTreeMap;
 use std::io::Cursor;
 
 use halite_ltx::{
@@ -14,6 +15,7 @@ type Content = (Header, Vec<(PageNo, Vec<u8>)>, Trailer);
 pub(crate) fn check(data: &[u8]) {
     check_file(data);
     check_index(data);
+    check_pair(data);
     check_text(data);
     let mut page = Vec::new();
     if let Some((pick, frame)) = data.split_first() {
@@ -91,6 +93,37 @@ fn check_accepted(data: &[u8], content: Content) {
         let (merged, _) = compactor.write_to(Vec::new()).expect("one accepted file");
         assert!(decode(&merged).expect("what was merged is valid").1 == *pages);
     }
+}
+
+/// Two files one after the other: merged, they hold the newest version of each page that is left.
+fn check_pair(data: &[u8]) {
+    let Some(at) = data.windows(4).skip(1).position(|magic| magic == b"LTX1") else {
+        return;
+    };
+    let (older, newer) = data.split_at(at + 1);
+    let Ok(compactor) = Compactor::new([older, newer]) else {
+        return;
+    };
+    let Ok((merged, _)) = compactor.write_to(Vec::new()) else {
+        return;
+    };
+    let (older, newer) = (
+        decode(older).expect("an input that was merged"),
+        decode(newer).expect("an input that was merged"),
+    );
+    let mut expected: BTreeMap<PageNo, Vec<u8>> = older.1.into_iter().collect();
+    expected.extend(newer.1);
+    expected.retain(|pgno, _| pgno.get() <= newer.0.commit);
+    let (header, pages, _) = decode(&merged).expect("what was merged is valid");
+    assert!(pages.into_iter().eq(expected));
+    assert_eq!(
+        (header.min_txid, header.max_txid),
+        (older.0.min_txid, newer.0.max_txid)
+    );
+    assert_eq!(
+        (header.commit, header.timestamp_ms),
+        (newer.0.commit, newer.0.timestamp_ms)
+    );
 }
 
 fn check_index(data: &[u8]) {

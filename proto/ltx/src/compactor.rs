@@ -51,6 +51,9 @@ pub enum CompactError {
         /// Last transaction of this input.
         max: Txid,
     },
+    /// Pages have been taken one by one, so a whole file can no longer be written.
+    #[error("pages have been taken already")]
+    PagesTaken,
     /// An earlier call failed; nothing more can be read.
     #[error("compactor failed before")]
     Failed,
@@ -67,7 +70,9 @@ pub struct Compactor<R> {
     header: Header,
     /// The current page of each input that has one: smallest page first, of equal pages the newest input.
     heads: BinaryHeap<(Reverse<PageNo>, usize)>,
-    started: bool,
+    /// Inputs whose current page has been dealt with; they read on when the next page is asked for.
+    pending: Vec<usize>,
+    taken: bool,
     failed: bool,
 }
 
@@ -91,12 +96,12 @@ impl<R: Read> Compactor<R> {
             });
         }
         let header = merged.ok_or(CompactError::NoInputs)?;
-        let heads = BinaryHeap::with_capacity(opened.len());
         Ok(Compactor {
+            pending: (0..opened.len()).collect(),
+            heads: BinaryHeap::with_capacity(opened.len()),
             inputs: opened,
             header,
-            heads,
-            started: false,
+            taken: false,
             failed: false,
         })
     }
@@ -113,39 +118,42 @@ impl<R: Read> Compactor<R> {
     /// # Errors
     /// [`CompactError::Decode`]; every later call fails too.
     pub fn next_page(&mut self, page: &mut Vec<u8>) -> Result<Option<PageNo>, CompactError> {
+        self.taken = true;
+        let Some((pgno, input)) = self.step()? else {
+            return Ok(None);
+        };
+        // The input reads its next page into the caller's old buffer.
+        std::mem::swap(page, &mut self.inputs[input].page);
+        Ok(Some(pgno))
+    }
+
+    /// Goes to the next page; its content is the current page of the input returned with it.
+    fn step(&mut self) -> Result<Option<(PageNo, usize)>, CompactError> {
+        // Set while stepping, so that an error is final.
         if std::mem::replace(&mut self.failed, true) {
             return Err(CompactError::Failed);
         }
-        let next = self.read_next(page)?;
-        self.failed = false;
-        Ok(next)
-    }
-
-    fn read_next(&mut self, page: &mut Vec<u8>) -> Result<Option<PageNo>, CompactError> {
-        if !std::mem::replace(&mut self.started, true) {
-            for input in 0..self.inputs.len() {
+        let next = loop {
+            while let Some(input) = self.pending.pop() {
                 self.advance(input)?;
             }
-        }
-        while let Some((Reverse(pgno), newest)) = self.heads.pop() {
-            let keep = pgno.get() <= self.header.commit;
-            if keep {
-                // The input reads its next page into the caller's old buffer.
-                std::mem::swap(page, &mut self.inputs[newest].page);
-            }
-            self.advance(newest)?;
+            let Some((Reverse(pgno), newest)) = self.heads.pop() else {
+                self.verify_inputs()?;
+                break None;
+            };
+            self.pending.push(newest);
             while let Some(&(Reverse(other), older)) = self.heads.peek()
                 && other == pgno
             {
                 self.heads.pop();
-                self.advance(older)?;
+                self.pending.push(older);
             }
-            if keep {
-                return Ok(Some(pgno));
+            if pgno.get() <= self.header.commit {
+                break Some((pgno, newest));
             }
-        }
-        self.verify_inputs()?;
-        Ok(None)
+        };
+        self.failed = false;
+        Ok(next)
     }
 
     fn advance(&mut self, input: usize) -> Result<(), CompactError> {
@@ -168,15 +176,23 @@ impl<R: Read> Compactor<R> {
         Ok(())
     }
 
-    /// Writes the merged file (the pages not yet taken with [`next_page`](Self::next_page) must be all of them) and gives the writer back.
+    /// Writes the merged file and gives the writer back.
     ///
     /// # Errors
-    /// [`CompactError`]; what was written must be thrown away.
+    /// [`CompactError::PagesTaken`] after [`next_page`](Self::next_page) has been called (nothing is written then); after any
+    /// other [`CompactError`] what was written must be thrown away.
     pub fn write_to<W: Write>(mut self, writer: W) -> Result<(W, Trailer), CompactError> {
+        if self.taken {
+            return Err(CompactError::PagesTaken);
+        }
         let mut encoder = Encoder::new(writer, self.header)?;
-        let mut page = Vec::new();
-        while let Some(pgno) = self.next_page(&mut page)? {
-            encoder.encode_page(pgno, &page)?;
+        while let Some((pgno, input)) = self.step()? {
+            let Input { decoder, page } = &self.inputs[input];
+            match decoder.current_block() {
+                // Compressing is what costs most; the decoder has proven that this block is this page.
+                Some(block) => encoder.encode_compressed(pgno, page, block)?,
+                None => encoder.encode_page(pgno, page)?,
+            }
         }
         Ok(encoder.finish(None)?)
     }

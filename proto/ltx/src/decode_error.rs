@@ -10,8 +10,7 @@ use crate::{HeaderError, PageNo, PageOrderError, TrailerError};
 pub struct DecodeError {
     /// Offset in the file, in bytes: where the item begins that is wrong or missing.
     pub offset: u64,
-    /// What is wrong.
-    #[source]
+    /// What is wrong. (Part of this error's message, hence not its source.)
     pub fault: DecodeFault,
 }
 

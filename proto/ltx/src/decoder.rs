@@ -6,8 +6,7 @@
 use std::io::Read;
 
 use crate::crc64::Crc64;
-use crate::page_frame::FrameReader;
-use crate::page_frame::PAGE_HEADER_LEN;
+use crate::page_frame::{FrameReader, PAGE_HEADER_LEN};
 use crate::page_order::PageOrder;
 use crate::source::Source;
 use crate::trailer::{TRAILER_LEN, check_post_apply};
@@ -96,6 +95,11 @@ impl<R: Read> Decoder<R> {
             Err(_) => self.state = State::Failed,
         }
         result
+    }
+
+    /// The LZ4 block of the page read last; `None` if it was a legacy frame or no page has been read.
+    pub(crate) fn current_block(&self) -> Option<&[u8]> {
+        self.frames.current_block()
     }
 
     fn read_page(&mut self, page: &mut Vec<u8>) -> Result<Option<PageNo>, DecodeError> {

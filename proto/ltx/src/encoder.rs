@@ -10,7 +10,7 @@ use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_outpu
 use crate::crc64::Crc64;
 use crate::page_frame::{FLAG_SIZED_BLOCK, PAGE_HEADER_LEN, SIZE_LEN};
 use crate::page_order::PageOrder;
-use crate::trailer::{TRAILER_LEN, check_post_apply};
+use crate::trailer::check_post_apply;
 use crate::{Checksum, DatabaseChecksum, EncodeError, HEADER_LEN, Header, PageNo, Trailer, varint};
 
 const FRAME_START: usize = PAGE_HEADER_LEN + SIZE_LEN;
@@ -76,6 +76,31 @@ impl<W: Write> Encoder<W> {
     /// [`EncodeError::PageOrder`] and [`EncodeError::PageLength`] leave the encoder usable; after [`EncodeError::Io`] every
     /// further call fails.
     pub fn encode_page(&mut self, pgno: PageNo, data: &[u8]) -> Result<(), EncodeError> {
+        self.admit(pgno, data)?;
+        let block_len =
+            compress_into_with_table(data, &mut self.frame[FRAME_START..], &mut self.table)
+                .map_err(|error| EncodeError::Compression {
+                    pgno,
+                    reason: error.to_string(),
+                })?;
+        self.write_frame(pgno, data, block_len)
+    }
+
+    /// Like [`encode_page`](Self::encode_page) for a page whose LZ4 block is known: `block` decompresses to `data` (not checked here) and is no
+    /// longer than any page needs.
+    pub(crate) fn encode_compressed(
+        &mut self,
+        pgno: PageNo,
+        data: &[u8],
+        block: &[u8],
+    ) -> Result<(), EncodeError> {
+        self.admit(pgno, data)?;
+        self.frame[FRAME_START..FRAME_START + block.len()].copy_from_slice(block);
+        self.write_frame(pgno, data, block.len())
+    }
+
+    /// Checks that the page may come now. From here until its frame is out the encoder counts as failed, so that any error is final.
+    fn admit(&mut self, pgno: PageNo, data: &[u8]) -> Result<(), EncodeError> {
         if self.failed {
             return Err(EncodeError::Failed);
         }
@@ -88,14 +113,17 @@ impl<W: Write> Encoder<W> {
             });
         }
         self.order.accept(pgno)?;
-        // Set until the frame is out, so that a failure between here and there is final.
         self.failed = true;
-        let block_len =
-            compress_into_with_table(data, &mut self.frame[FRAME_START..], &mut self.table)
-                .map_err(|error| EncodeError::Compression {
-                    pgno,
-                    reason: error.to_string(),
-                })?;
+        Ok(())
+    }
+
+    /// Writes the frame whose block stands in the frame buffer.
+    fn write_frame(
+        &mut self,
+        pgno: PageNo,
+        data: &[u8],
+        block_len: usize,
+    ) -> Result<(), EncodeError> {
         self.frame[..4].copy_from_slice(&pgno.get().to_be_bytes());
         self.frame[4..6].copy_from_slice(&FLAG_SIZED_BLOCK.to_be_bytes());
         self.frame[6..FRAME_START].copy_from_slice(&(block_len as u32).to_be_bytes());
@@ -138,7 +166,6 @@ impl<W: Write> Encoder<W> {
         self.crc.update(&end);
         let file_checksum = self.crc.checksum();
         end.extend_from_slice(&file_checksum.get().to_be_bytes());
-        debug_assert!(end.len() >= PAGE_HEADER_LEN + TRAILER_LEN);
         self.writer.write_all(&end)?;
         self.writer.flush()?;
         Ok((

@@ -52,6 +52,8 @@ pub(crate) fn block_len_max(page_size: PageSize) -> u32 {
 pub(crate) struct FrameReader {
     page_size: PageSize,
     block: Vec<u8>,
+    /// Length of the block of the page read last; the buffer may be longer.
+    current: Option<usize>,
 }
 
 impl FrameReader {
@@ -59,6 +61,7 @@ impl FrameReader {
         FrameReader {
             page_size,
             block: Vec::new(),
+            current: None,
         }
     }
 
@@ -115,11 +118,17 @@ impl FrameReader {
         head: &FrameHead,
         page: &mut Vec<u8>,
     ) -> Result<(), DecodeError> {
+        self.current = None;
         page.resize(self.page_size.as_usize(), 0);
         match head.block_len {
             Some(len) => self.read_block(source, head.pgno, len, page),
             None => read_lz4_frame(source, head.pgno, page),
         }
+    }
+
+    /// The LZ4 block of the page read last; `None` after a legacy frame or an error.
+    pub(crate) fn current_block(&self) -> Option<&[u8]> {
+        self.current.map(|len| &self.block[..len])
     }
 
     fn read_block<R: Read>(
@@ -154,6 +163,7 @@ impl FrameReader {
             };
             return Err(DecodeError::new(start, fault));
         }
+        self.current = Some(len);
         Ok(())
     }
 }

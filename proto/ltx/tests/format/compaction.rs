@@ -205,4 +205,25 @@ fn merged_pages_can_be_read_without_writing_a_file() {
     assert_eq!(data, page(size, 3));
     assert_eq!(compactor.next_page(&mut data).unwrap(), None);
     assert_eq!(compactor.next_page(&mut data).unwrap(), None);
+    assert!(matches!(
+        compactor.write_to(Vec::new()),
+        Err(CompactError::PagesTaken)
+    ));
+}
+
+#[test]
+fn an_unreadable_input_is_named_and_final() {
+    let size = PageSize::MIN;
+    let (old, newest) = (range(size, 2, 2), range(size, 3, 3));
+    let mut compactor = Compactor::new([&old[..], &newest[..120]]).unwrap();
+    let mut data = Vec::new();
+    let error = compactor.next_page(&mut data).unwrap_err();
+    assert!(
+        matches!(error, CompactError::Decode { input: 1, .. }),
+        "{error}"
+    );
+    assert!(matches!(
+        compactor.next_page(&mut data),
+        Err(CompactError::Failed)
+    ));
 }

@@ -165,11 +165,22 @@ fn legacy_frames_with_other_block_sizes_are_refused() {
 /// The fuzz target's entry on mutated stock files: a fixed number of rounds from a fixed seed, so that a failure repeats.
 #[test]
 fn mutated_stock_files_never_panic() {
-    let seeds: Vec<Vec<u8>> = all_vectors()
+    let mut seeds: Vec<Vec<u8>> = all_vectors()
         .into_iter()
         .map(|vector| vector.bytes)
         .filter(|bytes| bytes.len() < 1300)
         .collect();
+    // Pairs of neighbours, for the merge.
+    for name in ["block-512", "frame-4096"] {
+        let files = vector_level(name, 0);
+        seeds.extend(
+            files
+                .windows(2)
+                .take(8)
+                .map(|pair| [&pair[0].bytes[..], &pair[1].bytes].concat()),
+        );
+    }
+    seeds.iter().for_each(|seed| entry::check(seed));
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut random = move |bound: usize| {
         state ^= state << 13;
