@@ -92,6 +92,9 @@ pub struct SessionRequest {
     /// Every call with an id below this one has been answered and will never be retried: its outcome may be forgotten.
     #[prost(uint64, tag = "3")]
     pub answered_below: u64,
+    /// Another node hands these calls on: a node that is not the primary then answers NOT_PRIMARY instead of handing them on again.
+    #[prost(bool, tag = "4")]
+    pub forwarded: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Call {
@@ -2599,8 +2602,6 @@ pub mod append_response {
 pub struct AppendSuccess {
     #[prost(message, optional, tag = "1")]
     pub matching: ::core::option::Option<LogId>,
-    #[prost(bool, tag = "2")]
-    pub partial: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VoteRequest {
@@ -2631,10 +2632,16 @@ pub struct TransferLeaderRequest {
     #[prost(message, optional, tag = "3")]
     pub last_log_id: ::core::option::Option<LogId>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransferLeaderResponse {
-    #[prost(bytes = "bytes", tag = "1")]
-    pub response: ::prost::bytes::Bytes,
+    /// Set when the receiver's vote is no longer the one the sender led under.
+    #[prost(message, optional, tag = "1")]
+    pub actual_vote: ::core::option::Option<RaftVote>,
+    /// Set when the receiver's log is not yet on its disk up to last_log_id; its own end.
+    #[prost(bool, tag = "2")]
+    pub log_not_flushed: bool,
+    #[prost(message, optional, tag = "3")]
+    pub actual_log_id: ::core::option::Option<LogId>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadIndexRequest {}
@@ -3555,6 +3562,9 @@ pub struct ArchiveProgressCommand {
     pub destination: ::prost::alloc::string::String,
     #[prost(uint64, tag = "3")]
     pub txid: u64,
+    /// Index of the entry that committed `txid`.
+    #[prost(uint64, tag = "4")]
+    pub raft_index: u64,
 }
 /// The answer to a metadata command.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
