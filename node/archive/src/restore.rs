@@ -45,10 +45,9 @@ pub async fn restore(
 ) -> Result<RestoreReport, RestoreError> {
     let started = Instant::now();
     let blocking = Arc::clone(&options.blocking);
+    let mut plan = plan(&list_all(destination).await?, target)?;
     let (path, force) = (output.to_owned(), options.force);
     let mut output = run_blocking(&*blocking, move || Output::create(&path, force)).await??;
-
-    let mut plan = plan(&list_all(destination).await?, target)?;
     let mut replans = 0;
     let run = loop {
         let run = Run::new(&plan, &options);

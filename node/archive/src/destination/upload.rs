@@ -38,7 +38,7 @@ impl Upload {
     /// An upload of a finished LTX file; name and timestamp come from its header.
     ///
     /// # Errors
-    /// [`DecodeError`] if the header cannot be read or its timestamp is no date.
+    /// [`DecodeError`] if the header cannot be read.
     pub fn from_bytes(level: Level, bytes: Bytes) -> Result<Self, DecodeError> {
         let header: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(DecodeError {
             offset: 0,

@@ -1,0 +1,11 @@
+//! Black-box tests of the archive on real directories, with files that stock Litestream wrote and with files of our own.
+
+mod batches;
+mod damage;
+mod file_destination;
+mod histories;
+mod killed_writer;
+mod outputs;
+mod races;
+mod support;
+mod vectors;

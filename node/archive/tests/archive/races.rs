@@ -1,0 +1,128 @@
+//! Archives that change while a restore runs.
+
+use futures::future::BoxFuture;
+use halite_archive::{
+    Destination, DestinationError, FileDestination, FileInfo, FileKey, FileReader, Level,
+    LevelZeroBatch, RestoreError, RestoreOptions, Target, Upload, restore,
+};
+use halite_ltx::Txid;
+use tokio::sync::OnceCell;
+
+use crate::support::{Archive, five_transactions, key, page};
+
+/// Before the first file is opened, replaces level 0 by what `merged` holds.
+#[derive(Debug)]
+struct Compacting<'a> {
+    inner: &'a FileDestination,
+    merged: fn() -> Option<Upload>,
+    done: OnceCell<()>,
+}
+
+impl Compacting<'_> {
+    async fn compact(&self) -> Result<(), DestinationError> {
+        if let Some(upload) = (self.merged)() {
+            self.inner.put(upload).await?;
+        }
+        self.inner
+            .delete((2..=5).map(|txid| key(0, txid, txid)).collect())
+            .await
+    }
+}
+
+impl Destination for Compacting<'_> {
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+
+    fn list(
+        &self,
+        level: Level,
+        seek: Txid,
+    ) -> BoxFuture<'_, Result<Vec<FileInfo>, DestinationError>> {
+        self.inner.list(level, seek)
+    }
+
+    fn open(
+        &self,
+        key: FileKey,
+        offset: u64,
+        len: Option<u64>,
+    ) -> BoxFuture<'_, Result<FileReader, DestinationError>> {
+        Box::pin(async move {
+            self.done.get_or_try_init(|| self.compact()).await?;
+            self.inner.open(key, offset, len).await
+        })
+    }
+
+    fn put(&self, upload: Upload) -> BoxFuture<'_, Result<FileInfo, DestinationError>> {
+        self.inner.put(upload)
+    }
+
+    fn delete(&self, keys: Vec<FileKey>) -> BoxFuture<'_, Result<(), DestinationError>> {
+        self.inner.delete(keys)
+    }
+}
+
+/// Transactions 2 to 5 as one file of level 1.
+fn merged() -> Option<Upload> {
+    let mut batch = LevelZeroBatch::new(Txid::new(1), usize::MAX);
+    for ltx in &five_transactions()[1..] {
+        batch.push(ltx.clone()).unwrap();
+    }
+    let mut upload = batch.finish().unwrap()?;
+    upload.key.level = Level::new(1)?;
+    Some(upload)
+}
+
+async fn race(
+    target: Target,
+    merged: fn() -> Option<Upload>,
+) -> (Archive, Result<Txid, RestoreError>) {
+    let archive = Archive::empty();
+    for ltx in five_transactions() {
+        archive.put(Level::ZERO, ltx).await;
+    }
+    let racing = Compacting {
+        inner: &archive.destination,
+        merged,
+        done: OnceCell::new(),
+    };
+    let result = restore(
+        &racing,
+        target,
+        &archive.output(),
+        RestoreOptions::default(),
+    )
+    .await;
+    (archive, result.map(|report| report.txid))
+}
+
+#[tokio::test]
+async fn merged_files_are_planned_anew() {
+    for target in [Target::Latest, Target::Txid(Txid::new(5))] {
+        let (archive, result) = race(target, merged).await;
+        assert_eq!(result.unwrap(), Txid::new(5));
+        assert_eq!(
+            std::fs::read(archive.output()).unwrap(),
+            [page(12), page(21)].concat()
+        );
+    }
+}
+
+#[tokio::test]
+async fn transaction_that_was_merged_away_is_no_missing_backup() {
+    let (archive, result) = race(Target::Txid(Txid::new(3)), merged).await;
+    let error = result.unwrap_err();
+    assert!(
+        matches!(error, RestoreError::Replan { txid, .. } if txid == Txid::new(3)),
+        "{error}"
+    );
+    assert!(!error.is_no_backup());
+    assert!(archive.leftovers().is_empty());
+}
+
+#[tokio::test]
+async fn lost_files_are_not_taken_for_an_older_newest_state_of_a_transaction() {
+    let (_archive, result) = race(Target::Txid(Txid::new(5)), || None).await;
+    assert!(matches!(result, Err(RestoreError::Replan { .. })));
+}
