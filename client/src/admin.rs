@@ -1,0 +1,290 @@
+//! Operations on the cluster: databases, members, leadership, import and export.
+
+mod transfer;
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use halite_proto::v1 as wire;
+use halite_proto::v1::admin_client::AdminClient;
+use halite_proto::v1::halite_client::HaliteClient;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout};
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+
+use crate::failure::{Effect, Failure};
+use crate::operation::{Attempt, Operation, Plan, run};
+use crate::route::Need;
+use crate::{Client, Error, ReadLevel, TopologyWatch};
+
+/// Operations on the cluster. Every node takes them; retried on another node wherever that cannot do them twice.
+#[derive(Clone)]
+pub struct Admin {
+    client: Client,
+}
+
+impl Admin {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// What the node at `address` (`host:port`) knows of itself. Asks that node and no other.
+    pub async fn status_of(&self, address: &str) -> Result<wire::StatusResponse, Error> {
+        let cluster = &self.client.core.cluster;
+        let connected = cluster
+            .view()
+            .links()
+            .find(|(node, _)| *node.addr == *address)
+            .map(|(_, link)| link.channel());
+        let channel = match connected {
+            Some(channel) => channel,
+            None => cluster.connect_channel(address).await?,
+        };
+        let mut node = HaliteClient::new(channel);
+        let answer = timeout(
+            cluster.options.connect_timeout,
+            node.status(wire::StatusRequest {}),
+        )
+        .await;
+        match answer {
+            Ok(Ok(status)) => Ok(status.into_inner()),
+            Ok(Err(status)) => Err(Failure::from_status(&status).into_error()),
+            Err(_) => Err(Error::unavailable(format!(
+                "node did not answer in time: addr={address}"
+            ))),
+        }
+    }
+
+    /// What every member (and every address this client was given) knows of itself, or why it does not answer.
+    pub async fn status(&self) -> Vec<(String, Result<wire::StatusResponse, Error>)> {
+        let view = self.client.core.cluster.view();
+        let asked = view.nodes.iter().map(|node| {
+            let address = node.addr.to_string();
+            async move {
+                let status = self.status_of(&address).await;
+                (address, status)
+            }
+        });
+        futures::future::join_all(asked).await
+    }
+
+    /// Creates a database; true if it was not there. `page_size` 0 means 4096.
+    pub async fn create_database(
+        &self,
+        name: impl Into<String>,
+        page_size: u32,
+        if_not_exists: bool,
+    ) -> Result<bool, Error> {
+        let request = wire::CreateDatabaseRequest {
+            name: name.into(),
+            page_size,
+            if_not_exists,
+        };
+        let effect = repeatable(if_not_exists);
+        let answer = self
+            .call(effect, move |mut node| {
+                let request = request.clone();
+                async move { node.create_database(request).await }
+            })
+            .await?;
+        Ok(answer.created)
+    }
+
+    /// Drops a database; true if it was there.
+    pub async fn drop_database(
+        &self,
+        name: impl Into<String>,
+        if_exists: bool,
+    ) -> Result<bool, Error> {
+        let request = wire::DropDatabaseRequest {
+            name: name.into(),
+            if_exists,
+        };
+        let effect = repeatable(if_exists);
+        let answer = self
+            .call(effect, move |mut node| {
+                let request = request.clone();
+                async move { node.drop_database(request).await }
+            })
+            .await?;
+        Ok(answer.dropped)
+    }
+
+    /// The databases of the cluster.
+    pub async fn list_databases(&self) -> Result<Vec<wire::DatabaseStatus>, Error> {
+        let answer = self
+            .call(Effect::Read, |mut node| async move {
+                node.list_databases(wire::ListDatabasesRequest {}).await
+            })
+            .await?;
+        Ok(answer.databases)
+    }
+
+    /// The members of the cluster.
+    pub async fn list_members(&self) -> Result<wire::Topology, Error> {
+        let answer = self
+            .call(Effect::Read, |mut node| async move {
+                node.list_members(wire::ListMembersRequest {}).await
+            })
+            .await?;
+        Ok(answer.topology.unwrap_or_default())
+    }
+
+    /// Adds a node as a learner.
+    pub async fn add_member(
+        &self,
+        node_id: u64,
+        address: impl Into<String>,
+    ) -> Result<wire::Topology, Error> {
+        let request = wire::AddMemberRequest {
+            node_id,
+            addr: address.into(),
+        };
+        let answer = self
+            .call(Effect::Write, move |mut node| {
+                let request = request.clone();
+                async move { node.add_member(request).await }
+            })
+            .await?;
+        Ok(answer.topology.unwrap_or_default())
+    }
+
+    /// Makes a caught-up learner a voter.
+    pub async fn promote_member(&self, node_id: u64) -> Result<wire::Topology, Error> {
+        let answer = self
+            .call(Effect::Write, move |mut node| async move {
+                node.promote_member(wire::PromoteMemberRequest { node_id })
+                    .await
+            })
+            .await?;
+        Ok(answer.topology.unwrap_or_default())
+    }
+
+    /// Removes a member for good.
+    pub async fn remove_member(&self, node_id: u64) -> Result<wire::Topology, Error> {
+        let answer = self
+            .call(Effect::Write, move |mut node| async move {
+                node.remove_member(wire::RemoveMemberRequest { node_id })
+                    .await
+            })
+            .await?;
+        Ok(answer.topology.unwrap_or_default())
+    }
+
+    /// Moves leadership to voter `to`, or to the best caught-up one if that is `None`; the id of the new primary.
+    pub async fn transfer_leadership(&self, to: Option<u64>) -> Result<u64, Error> {
+        let request = wire::TransferLeadershipRequest {
+            to: to.unwrap_or(0),
+        };
+        // To a named node it may be said twice; "away from whoever leads" may not.
+        let effect = repeatable(to.is_some());
+        let answer = self
+            .call(effect, move |mut node| async move {
+                node.transfer_leadership(request).await
+            })
+            .await?;
+        Ok(answer.primary_id)
+    }
+
+    /// Uploads an ordinary SQLite file of `size_bytes` as a new or empty database; with `overwrite`, in place of what it holds.
+    ///
+    /// Not retried once bytes were sent.
+    pub async fn import(
+        &self,
+        database: impl Into<String>,
+        size_bytes: u64,
+        overwrite: bool,
+        source: impl AsyncRead + Send + Unpin,
+    ) -> Result<wire::ImportResponse, Error> {
+        let begin = wire::ImportBegin {
+            database: database.into(),
+            size_bytes,
+            overwrite,
+        };
+        transfer::import(&self.client, begin, source).await
+    }
+
+    /// Writes a consistent copy of one database as an ordinary SQLite file to `target`. Not retried once bytes were written.
+    pub async fn export(
+        &self,
+        database: impl Into<String>,
+        level: ReadLevel,
+        target: impl AsyncWrite + Send + Unpin,
+    ) -> Result<Exported, Error> {
+        let request = wire::ExportRequest {
+            database: database.into(),
+            level: level.wire().into(),
+        };
+        transfer::export(&self.client, request, level, target).await
+    }
+
+    /// The topology now, and again whenever it changes.
+    pub fn watch_topology(&self) -> TopologyWatch {
+        self.client.watch_topology()
+    }
+
+    async fn call<T, F, Fut>(&self, effect: Effect, ask: F) -> Result<T, Error>
+    where
+        T: Send,
+        F: FnMut(AdminClient<Channel>) -> Fut + Send,
+        Fut: Future<Output = Result<Response<T>, Status>> + Send,
+    {
+        let options = &self.client.core.cluster.options;
+        let plan = Plan {
+            need: Need::Primary,
+            effect,
+            deadline: Instant::now() + options.retry_deadline,
+        };
+        let call = AdminCall {
+            ask,
+            limit: options.call_timeout,
+        };
+        run(&self.client.core.cluster, plan, call).await
+    }
+}
+
+/// What [`Admin::export`] wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Exported {
+    /// The TXID the copy stands at.
+    pub txid: u64,
+    /// Size of the copy.
+    pub bytes: u64,
+}
+
+fn repeatable(yes: bool) -> Effect {
+    if yes { Effect::Write } else { Effect::Once }
+}
+
+struct AdminCall<F> {
+    ask: F,
+    limit: Duration,
+}
+
+impl<T, F, Fut> Operation for AdminCall<F>
+where
+    T: Send,
+    F: FnMut(AdminClient<Channel>) -> Fut + Send,
+    Fut: Future<Output = Result<Response<T>, Status>> + Send,
+{
+    type Output = T;
+
+    async fn attempt(&mut self, attempt: Attempt) -> Result<T, Failure> {
+        let remaining = attempt.deadline.saturating_duration_since(Instant::now());
+        let node = AdminClient::new(attempt.link.channel());
+        match timeout(self.limit.min(remaining), (self.ask)(node)).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => Err(Failure::from_status(&status)),
+            Err(_) => Err(Failure::lost("node did not answer in time", true)),
+        }
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
