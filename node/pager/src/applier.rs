@@ -1,0 +1,259 @@
+//! [`Applier`]: writes pages that were decided elsewhere, as one atomic SQLite transaction. Owns a connection whose main database
+//! is in memory and whose `replica` is the file; runs on one thread at a time.
+
+mod page_sink;
+mod statement;
+
+use std::sync::Arc;
+
+use halite_ltx::{Checksum, PageNo};
+use libsqlite3_sys as ffi;
+use rusqlite::Connection;
+
+pub use page_sink::PageSink;
+
+use crate::blank_page::blank_page;
+use crate::connection;
+use crate::database::Database;
+use crate::error::{ApplyError, PagerError};
+use crate::gate::CommitOutcome;
+use crate::page_mask::masked_page_checksum;
+use crate::shared::{ApplyCheck, ConnectionState, Role};
+use crate::vfs;
+use statement::Statement;
+
+/// The state that an apply builds upon and leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApplyTarget {
+    /// Size of the database afterwards, in pages; 0 makes it blank. The lock page counts, though it is never given.
+    pub page_count: u32,
+    /// Database checksum that must be there before, if known.
+    pub expected_pre: Option<Checksum>,
+    /// Database checksum that must come out, if known; checked before anything is published.
+    pub expected_post: Option<Checksum>,
+}
+
+/// Applies pages to a database.
+pub struct Applier {
+    // Finalized before the connection is closed, which is closed before the database is let go.
+    insert: Statement,
+    connection: Connection,
+    state: Arc<ConnectionState>,
+    database: Arc<Database>,
+}
+
+// SAFETY: the statement belongs to the connection beside it, and both are only used through `&mut Applier`, so by one thread
+// at a time, which is all that SQLite's multi-thread mode asks for.
+unsafe impl Send for Applier {}
+
+impl Applier {
+    pub(crate) fn open(database: Arc<Database>) -> Result<Self, PagerError> {
+        let encoding: String = {
+            let reader = connection::read_only(database.path())?;
+            // A file too damaged to tell its encoding may be repaired by what is applied.
+            reader
+                .query_row("PRAGMA encoding", [], |row| row.get(0))
+                .unwrap_or_else(|_| "UTF-8".to_owned())
+        };
+        let connection = connection::attached(database.path(), &encoding)?;
+        let state = vfs::connection_state(&connection, c"replica")?;
+        *state.role.lock() = Role::Applier(ApplyCheck::default());
+        let insert = Statement::prepare(
+            &connection,
+            c"INSERT INTO sqlite_dbpage(pgno, data, schema) VALUES (?1, ?2, 'replica')",
+        )?;
+        Ok(Applier {
+            insert,
+            connection,
+            state,
+            database,
+        })
+    }
+
+    /// The database this applies to.
+    pub fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    /// Applies one transaction: `fill` gives its pages to the sink, in any order; the last content of a page counts.
+    ///
+    /// Either everything becomes visible at once, with the target's size and checksum, or nothing does. Returns the database
+    /// checksum afterwards.
+    pub fn apply<E: From<ApplyError>>(
+        &mut self,
+        target: ApplyTarget,
+        fill: impl FnOnce(&mut PageSink<'_>) -> Result<(), E>,
+    ) -> Result<Checksum, E> {
+        self.run(target, false, fill)
+    }
+
+    /// Brings the database to the exact state of `target` after a crash, whatever prefix of the WAL has survived.
+    ///
+    /// `fill` gives every page touched after the position that the last checkpoint made durable, up to the target (replaying the
+    /// transactions in order does that). In the same atomic transaction every page that only the WAL holds, and every page past
+    /// the end of what the WAL says, is put back from the database file. Run it before anything else is written.
+    pub fn redo<E: From<ApplyError>>(
+        &mut self,
+        target: ApplyTarget,
+        fill: impl FnOnce(&mut PageSink<'_>) -> Result<(), E>,
+    ) -> Result<Checksum, E> {
+        self.run(target, true, fill)
+    }
+
+    fn run<E: From<ApplyError>>(
+        &mut self,
+        target: ApplyTarget,
+        redo: bool,
+        fill: impl FnOnce(&mut PageSink<'_>) -> Result<(), E>,
+    ) -> Result<Checksum, E> {
+        self.begin(target)?;
+        let filled = self.fill(target, redo, fill);
+        let result = match filled {
+            Ok(0) => {
+                self.rollback();
+                self.unchanged(target).map_err(E::from)
+            }
+            Ok(_) => self.commit().map_err(E::from),
+            Err(error) => {
+                self.rollback();
+                Err(error)
+            }
+        };
+        *self.state.role.lock() = Role::Applier(ApplyCheck::default());
+        result
+    }
+
+    fn begin(&mut self, target: ApplyTarget) -> Result<(), ApplyError> {
+        let begin = self
+            .connection
+            .prepare_cached("BEGIN IMMEDIATE")
+            .and_then(|mut begin| begin.execute([]));
+        if let Err(error) = begin {
+            self.rollback();
+            return Err(if connection::is_busy(&error) {
+                ApplyError::WriterActive
+            } else {
+                error.into()
+            });
+        }
+        // Only now, with the write lock held, does the state stand still.
+        let found = self.database.checksum();
+        if let Some(expected) = target.expected_pre.filter(|&expected| expected != found) {
+            self.rollback();
+            return Err(ApplyError::PreChecksum { expected, found });
+        }
+        *self.state.role.lock() = Role::Applier(ApplyCheck {
+            page_count: Some(target.page_count.max(1)),
+            blank: target.page_count == 0,
+            post_checksum: target.expected_post,
+            error: None,
+        });
+        Ok(())
+    }
+
+    /// Writes the pages; returns how many.
+    fn fill<E: From<ApplyError>>(
+        &mut self,
+        target: ApplyTarget,
+        redo: bool,
+        fill: impl FnOnce(&mut PageSink<'_>) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let page_size = self.database.page_size();
+        let blank = (target.page_count == 0)
+            .then(|| blank_page(page_size, self.database.options.auto_vacuum));
+        let present = self.database.page_count().max(1);
+        let mut sink = PageSink::new(
+            &self.connection,
+            &mut self.insert,
+            page_size,
+            target.page_count,
+            redo,
+        );
+        fill(&mut sink)?;
+        if redo {
+            // SAFETY: the connection is open and borrowed by the sink.
+            let main = unsafe { vfs::lower_file(&self.state) }.ok_or(ApplyError::File {
+                code: ffi::SQLITE_MISUSE,
+            })?;
+            let index = self.database.shared.index.get().ok_or(ApplyError::File {
+                code: ffi::SQLITE_MISUSE,
+            })?;
+            sink.put_back(index, main, present)?;
+        }
+        if let Some(page) = blank {
+            sink.insert(PageNo::FIRST, Some(&page))?;
+        }
+        if target.page_count.max(1) < present {
+            sink.truncate()?;
+        }
+        Ok(sink.written())
+    }
+
+    fn commit(&mut self) -> Result<Checksum, ApplyError> {
+        let committed = self
+            .connection
+            .prepare_cached("COMMIT")
+            .and_then(|mut commit| commit.execute([]));
+        if let Err(error) = committed {
+            self.rollback();
+            let refused = match &mut *self.state.role.lock() {
+                Role::Applier(check) => check.error.take(),
+                _ => None,
+            };
+            return Err(match (refused, *self.state.outcome.lock()) {
+                (Some(refused), _) => refused,
+                (None, CommitOutcome::FailedAfterOpen) => ApplyError::Write(error),
+                (None, _) => error.into(),
+            });
+        }
+        Ok(self.database.checksum())
+    }
+
+    /// Nothing was written: the database must be what the target says, as it is.
+    fn unchanged(&self, target: ApplyTarget) -> Result<Checksum, ApplyError> {
+        let page_size = self.database.page_size();
+        let mut committed = self.database.shared.stable();
+        let Some(state) = committed.as_mut() else {
+            return Err(ApplyError::File {
+                code: ffi::SQLITE_MISUSE,
+            });
+        };
+        if state.table.page_count() == 0 && target.page_count == 1 {
+            // A blank database can also be meant as one empty page, if that is what some transaction led to.
+            let page = blank_page(page_size, self.database.options.auto_vacuum);
+            let changed = [(PageNo::FIRST, masked_page_checksum(PageNo::FIRST, &page))];
+            if Some(state.table.checksum_after(1, &changed)) == target.expected_post {
+                state.table.update(1, &changed);
+            }
+        }
+        let (size, found) = (state.table.page_count(), state.table.checksum());
+        if size != target.page_count {
+            return Err(ApplyError::Size {
+                expected: target.page_count,
+                found: size,
+            });
+        }
+        match target.expected_post {
+            Some(expected) if expected != found => {
+                Err(ApplyError::PostChecksum { expected, found })
+            }
+            _ => Ok(found),
+        }
+    }
+
+    fn rollback(&self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, path = %self.database.path().display(), "cannot roll back an apply");
+        }
+    }
+}
+
+impl std::fmt::Debug for Applier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Applier")
+            .field("path", &self.database.path())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,133 @@
+//! The shim VFS "halite": opens the main database and the WAL of registered databases through itself, everything else (journals,
+//! temporary files) straight through the VFS below. Registered once per process; called by SQLite only.
+
+mod shim_file;
+
+use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use libsqlite3_sys::{self as ffi, sqlite3_file, sqlite3_vfs};
+
+use crate::lower_file::LOWER_VFS;
+use crate::registry;
+use crate::shared::ConnectionState;
+
+/// Name under which the shim is registered.
+pub(crate) const NAME: &CStr = c"halite";
+
+/// The address of the VFS below, once the shim is registered.
+static LOWER: OnceLock<Result<usize, c_int>> = OnceLock::new();
+
+/// Registers the shim, once.
+pub(crate) fn register() -> Result<(), rusqlite::Error> {
+    let registered = *LOWER.get_or_init(|| {
+        // SAFETY: `LOWER_VFS` is a C string; the call initialises SQLite if need be.
+        let lower = unsafe { ffi::sqlite3_vfs_find(LOWER_VFS.as_ptr()) };
+        if lower.is_null() {
+            return Err(ffi::SQLITE_NOTFOUND);
+        }
+        // SAFETY: a registered VFS is valid for the life of the process. Its methods other than xOpen neither look at the
+        // identity of the VFS they are given nor change it, so a copy may share them.
+        let mut shim = unsafe { *lower };
+        shim.zName = NAME.as_ptr();
+        shim.pNext = std::ptr::null_mut();
+        shim.szOsFile += shim_file::LOWER_AT as c_int;
+        shim.xOpen = Some(open);
+        // SAFETY: the shim is leaked, so it stays valid for the life of the process.
+        match unsafe { ffi::sqlite3_vfs_register(Box::into_raw(Box::new(shim)), 0) } {
+            ffi::SQLITE_OK => Ok(lower as usize),
+            code => Err(code),
+        }
+    });
+    registered
+        .map(drop)
+        .map_err(|code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
+}
+
+/// The state the shim keeps for a connection's database, if it was opened through the shim.
+pub(crate) fn connection_state(
+    connection: &rusqlite::Connection,
+    schema: &CStr,
+) -> Result<Arc<ConnectionState>, rusqlite::Error> {
+    let mut file: *mut sqlite3_file = std::ptr::null_mut();
+    // SAFETY: the handle is valid while `connection` is borrowed; the op stores a file pointer at the address given.
+    let code = unsafe {
+        ffi::sqlite3_file_control(
+            connection.handle(),
+            schema.as_ptr(),
+            ffi::SQLITE_FCNTL_FILE_POINTER,
+            (&raw mut file).cast(),
+        )
+    };
+    if code == ffi::SQLITE_OK {
+        // SAFETY: SQLite's pager gave the pointer of an open file.
+        if let Some(shim) = unsafe { shim_file::ShimFile::from_raw(file) } {
+            return Ok(Arc::clone(shim.connection()));
+        }
+    }
+    Err(rusqlite::Error::SqliteFailure(
+        ffi::Error::new(ffi::SQLITE_MISUSE),
+        None,
+    ))
+}
+
+/// The lower file of a connection's database.
+///
+/// # Safety
+/// The connection that `state` came from must still be open, and stay open while the file is used.
+pub(crate) unsafe fn lower_file(state: &ConnectionState) -> Option<crate::lower_file::LowerFile> {
+    // SAFETY: the identity of a connection is the address of its shim file, open as the caller promises.
+    let shim =
+        unsafe { shim_file::ShimFile::from_raw(std::ptr::with_exposed_provenance_mut(state.id.0)) };
+    shim.map(shim_file::ShimFile::lower)
+}
+
+unsafe extern "C" fn open(
+    _vfs: *mut sqlite3_vfs,
+    name: *const c_char,
+    file: *mut sqlite3_file,
+    flags: c_int,
+    out_flags: *mut c_int,
+) -> c_int {
+    let Some(Ok(lower)) = LOWER.get() else {
+        return ffi::SQLITE_CANTOPEN;
+    };
+    let lower: *mut sqlite3_vfs = std::ptr::with_exposed_provenance_mut(*lower);
+    // SAFETY: `lower` is a registered VFS.
+    let Some(open_lower) = (unsafe { (*lower).xOpen }) else {
+        return ffi::SQLITE_CANTOPEN;
+    };
+    let kind = match flags & (ffi::SQLITE_OPEN_MAIN_DB | ffi::SQLITE_OPEN_WAL) {
+        ffi::SQLITE_OPEN_MAIN_DB => shim_file::Kind::Main,
+        ffi::SQLITE_OPEN_WAL => shim_file::Kind::Wal,
+        // SAFETY: arguments as SQLite gave them; `file` has room for more than the lower VFS asks for.
+        _ => return unsafe { open_lower(lower, name, file, flags, out_flags) },
+    };
+    // SAFETY: SQLite gives `file` as szOsFile bytes to be filled in; no methods means "do not close".
+    unsafe { (*file).pMethods = std::ptr::null() };
+    if name.is_null() {
+        return ffi::SQLITE_CANTOPEN;
+    }
+    // SAFETY: SQLite gives the name as a C string.
+    let path = unsafe { CStr::from_ptr(name) }.to_bytes();
+    let path = if kind == shim_file::Kind::Wal {
+        path.strip_suffix(b"-wal")
+    } else {
+        Some(path)
+    };
+    let Some(shared) = path.and_then(|path| registry::find(Path::new(OsStr::from_bytes(path))))
+    else {
+        return ffi::SQLITE_CANTOPEN;
+    };
+    // SAFETY: `file` is szOsFile bytes long, aligned for a `ShimFile` with the lower file behind it.
+    let lower_file = unsafe { file.byte_add(shim_file::LOWER_AT) };
+    // SAFETY: as above; the lower VFS gets as many bytes as it asks for.
+    let code = unsafe { open_lower(lower, name, lower_file, flags, out_flags) };
+    if code == ffi::SQLITE_OK {
+        // SAFETY: the lower file has just been opened, and `file` is ours to fill in.
+        unsafe { shim_file::ShimFile::install(file, lower_file, kind, shared) };
+    }
+    code
+}
