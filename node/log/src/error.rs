@@ -13,7 +13,7 @@ pub enum OpenError {
         /// The log directory.
         dir: PathBuf,
     },
-    /// The files are damaged in a way that a crash does not explain. Nothing was changed.
+    /// The files are damaged in a way that a crash does not explain.
     #[error("log directory {} is damaged: {detail}", dir.display())]
     Corrupt {
         /// The log directory.

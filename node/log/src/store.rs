@@ -101,11 +101,11 @@ struct Inner {
 }
 
 impl LogStore {
-    /// Opens, or creates, the log in `dir`. Blocks: it replays up to 192 MiB of write-ahead log.
+    /// Opens, or creates, the log in `dir`. Blocks: it replays up to 128 MiB of write-ahead log.
     ///
     /// # Errors
     /// See [`OpenError`]. A last write that a crash tore is dropped without an error, since it was never acknowledged; anything else
-    /// that is missing or damaged is an error, and the files are left alone.
+    /// that is missing or damaged is an error, and stays one when the open is repeated.
     pub fn open(dir: &Path, options: LogOptions) -> Result<Self, OpenError> {
         let backend: Arc<dyn Backend> = Arc::new(RocksBackend::open(dir)?);
         let (store, writer) = Self::assemble(backend, dir, &options, false)?;

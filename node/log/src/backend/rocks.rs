@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -13,14 +14,18 @@ use rocksdb::{
 
 use super::{Backend, Change, Durability, Family};
 use crate::error::OpenError;
-use crate::flushed_mark::FlushedMark;
+use crate::flushed_mark::{self, FlushedMark};
 
-/// Memtable of the `log` family: one flushed file each, which is also the grain in which purged entries give space back.
-const LOG_WRITE_BUFFER_BYTES: usize = 64 << 20;
+/// Memtable of the `log` family: one flushed file and one write-ahead log each, which is also the grain in which purged
+/// entries give space back. Small enough that recycling sets in soon after a start.
+const LOG_WRITE_BUFFER_BYTES: usize = 32 << 20;
 /// Memtable of the small families.
 const SMALL_WRITE_BUFFER_BYTES: usize = 1 << 20;
 /// Upper bound for the write-ahead logs, and so for the replay at start.
-const WAL_BYTES_MAX: u64 = 192 << 20;
+const WAL_BYTES_MAX: u64 = 128 << 20;
+/// Write-ahead logs kept for reuse. Overwriting blocks that a file already has spares `fdatasync` the journal commit for its
+/// new size: 100 instead of 170 microseconds on ext4.
+const WAL_RECYCLE_FILES: usize = 2;
 /// Blocks of SSTs are read in order, once: the page cache does better than we would.
 const BLOCK_CACHE_BYTES: usize = 8 << 20;
 
@@ -29,6 +34,8 @@ pub(crate) struct RocksBackend {
     dir: PathBuf,
     db: RwLock<Option<DB>>,
     mark: FlushedMark,
+    /// Sequence number up to which writes are known to be durable; every batch carries it.
+    durable: AtomicU64,
 }
 
 impl RocksBackend {
@@ -38,33 +45,42 @@ impl RocksBackend {
             source,
         };
         std::fs::create_dir_all(dir).map_err(at)?;
-        // RocksDB's lock comes first: the mark belongs to whoever holds it.
-        let db = open_db(dir)?;
         let mark = FlushedMark::open(&dir.join("flushed")).map_err(at)?;
         let backend = Self {
             dir: dir.to_owned(),
             db: RwLock::new(None),
             mark,
+            durable: AtomicU64::new(0),
         };
-        backend.check_mark(&db)?;
-        *backend.db.write() = Some(db);
+        backend.reopen()?;
         Ok(backend)
     }
 
-    fn check_mark(&self, db: &DB) -> Result<(), OpenError> {
-        let read = self.mark.read().map_err(|source| OpenError::Io {
+    /// Compares what RocksDB recovered with what is known to have been flushed.
+    fn check_recovered(&self, db: &DB, stamped: Option<u64>) -> Result<(), OpenError> {
+        let at = |source| OpenError::Io {
             dir: self.dir.clone(),
             source,
-        })?;
+        };
         let found = db.latest_sequence_number();
-        match read {
-            Some(flushed) if found < flushed => Err(OpenError::LostWrites {
+        let marked = self.mark.read().map_err(at)?;
+        if let Some(flushed) = marked.max(stamped)
+            && found < flushed
+        {
+            // RocksDB has just deleted the logs that prove it: the next open must fail as well.
+            self.mark
+                .store(flushed)
+                .and_then(|()| self.mark.sync())
+                .map_err(at)?;
+            return Err(OpenError::LostWrites {
                 dir: self.dir.clone(),
                 found,
                 flushed,
-            }),
-            _ => Ok(()),
+            });
         }
+        // What was replayed is in synced files now.
+        self.durable.store(found, Ordering::Relaxed);
+        Ok(())
     }
 
     fn with<T>(&self, f: impl FnOnce(&DB) -> io::Result<T>) -> io::Result<T> {
@@ -78,14 +94,17 @@ impl RocksBackend {
     }
 
     fn mark_flushed(&self, db: &DB) -> io::Result<()> {
-        self.mark.store(db.latest_sequence_number())
+        let sequence = db.latest_sequence_number();
+        self.durable.store(sequence, Ordering::Relaxed);
+        self.mark.store(sequence)
     }
 }
 
 impl Backend for RocksBackend {
     fn write(&self, changes: &[Change], durability: Durability) -> io::Result<()> {
         self.with(|db| {
-            let batch = batch_of(db, changes)?;
+            let mut batch = batch_of(db, changes)?;
+            batch.put_log_data(flushed_mark::stamp(self.durable.load(Ordering::Relaxed)));
             let mut options = WriteOptions::default();
             options.set_sync(durability == Durability::Now);
             db.write_opt(batch, &options).map_err(io_error)?;
@@ -179,8 +198,13 @@ impl Backend for RocksBackend {
     fn reopen(&self) -> Result<(), OpenError> {
         let mut slot = self.db.write();
         *slot = None;
+        let rocksdb = self.dir.join("rocksdb");
+        let stamped = flushed_mark::greatest_stamp(&rocksdb).map_err(|source| OpenError::Io {
+            dir: self.dir.clone(),
+            source,
+        })?;
         let db = open_db(&self.dir)?;
-        self.check_mark(&db)?;
+        self.check_recovered(&db, stamped)?;
         *slot = Some(db);
         Ok(())
     }
@@ -215,11 +239,14 @@ fn db_options() -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    // A torn last record is what a crash leaves and was never acknowledged: it is dropped. Damage anywhere else fails the open.
-    // Point-in-time recovery would cut the log there and lose acknowledged entries without a word; absolute consistency
-    // would refuse to start after every power loss.
-    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    // Replay ends at the first record that does not fit, which is right for the torn end that a crash leaves, and the only mode
+    // that recycled files allow besides ignoring damage. That it did not end before a flushed write is not RocksDB's to know:
+    // `check_recovered` does, by the flushed mark and the stamps.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_recycle_log_file_num(WAL_RECYCLE_FILES);
     options.set_track_and_verify_wals_in_manifest(true);
+    // All families at once, so that a flushed memtable sets its write-ahead log free.
+    options.set_atomic_flush(true);
     options.set_max_total_wal_size(WAL_BYTES_MAX);
     // The writer syncs every batch itself.
     options.set_wal_bytes_per_sync(0);

@@ -113,6 +113,61 @@ async fn crashed_copy(unsynced: bool) -> (tempfile::TempDir, PathBuf) {
     (home, crashed)
 }
 
+/// As [`crashed_copy`], but with 1 MiB entries before, until write-ahead logs are recycled, so that the last 40 entries of 4 KiB lie in
+/// front of the remains of an earlier use. Answers the index of the first of them as well.
+async fn crashed_copy_recycled() -> (tempfile::TempDir, PathBuf, u64) {
+    let home = tempfile::tempdir().unwrap();
+    let live = home.path().join("live");
+    let store = LogStore::open(&live, LogOptions::default()).unwrap();
+    let mut index = 0;
+    let (mut newest, mut recycled) = (newest_wal(&live).0, false);
+    while !recycled {
+        append(&store, entries(1, index..index + 1, 1 << 20)).await;
+        index += 1;
+        let (path, bytes) = newest_wal(&live);
+        // A new file that is large from the first entry on was used before.
+        recycled = path != newest && bytes > 16 << 20;
+        newest = path;
+        assert!(index < 1000, "write-ahead logs are not recycled");
+    }
+    append(&store, entries(1, index..index + 40, 4096)).await;
+    for i in index + 40..index + 80 {
+        append(&store, entries(1, i..i + 1, 4096)).await;
+    }
+    let crashed = home.path().join("crashed");
+    copy_dir(&live, &crashed);
+    store.close().await.unwrap();
+    (home, crashed, index)
+}
+
+fn newest_wal(dir: &Path) -> (PathBuf, u64) {
+    let items = std::fs::read_dir(dir.join("rocksdb"))
+        .unwrap()
+        .map(|item| item.unwrap().path());
+    let logs = items.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+    let newest = logs.max().unwrap();
+    let bytes = std::fs::metadata(&newest).map_or(0, |meta| meta.len());
+    (newest, bytes)
+}
+
+/// The file that holds the record of the last write, and where in it the payload of `index` begins.
+fn payload_in_wal(dir: &Path, index: u64) -> (PathBuf, u64) {
+    let items = std::fs::read_dir(dir.join("rocksdb"))
+        .unwrap()
+        .map(|item| item.unwrap().path());
+    let needle = [index.to_le_bytes().as_slice(), &[index as u8; 100]].concat();
+    let found = items
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .find_map(|path| {
+            let bytes = std::fs::read(&path).unwrap();
+            let at = bytes
+                .windows(needle.len())
+                .position(|window| window == needle)?;
+            Some((path, at as u64))
+        });
+    found.expect("the entry is in no write-ahead log")
+}
+
 /// The write-ahead log that holds the entries.
 fn wal(dir: &Path) -> (PathBuf, u64) {
     let items = std::fs::read_dir(dir.join("rocksdb"))
@@ -184,6 +239,30 @@ fn cut_off_flushed_writes_fail_the_open() {
     });
 }
 
+fn flip_byte(path: &Path, at: u64) {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x20], at).unwrap();
+}
+
+/// Opens twice: the first open makes RocksDB drop what lies behind the damage, the second must not take that for the truth.
+fn assert_lost(dir: &Path) {
+    for _ in 0..2 {
+        let error = LogStore::open(dir, LogOptions::default())
+            .err()
+            .expect("acknowledged entries are missing");
+        assert!(
+            matches!(error, OpenError::LostWrites { found, flushed, .. } if found < flushed),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn damage_in_the_middle_of_the_write_ahead_log_fails_the_open() {
     run(async {
@@ -191,18 +270,49 @@ fn damage_in_the_middle_of_the_write_ahead_log_fails_the_open() {
             let (_home, dir) = crashed_copy(false).await;
             let (path, bytes) = wal(&dir);
             assert!(at < bytes - 8192);
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(path)
-                .unwrap();
-            let mut byte = [0];
-            file.read_exact_at(&mut byte, at).unwrap();
-            file.write_all_at(&[byte[0] ^ 0x20], at).unwrap();
-            let error = LogStore::open(&dir, LogOptions::default())
-                .err()
-                .expect("damage went unnoticed");
-            assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+            flip_byte(&path, at);
+            assert_lost(&dir);
+        }
+    });
+}
+
+#[test]
+fn damage_in_the_middle_is_proven_by_later_writes_when_the_mark_was_lost() {
+    run(async {
+        for at in [20_000, 60_000, 120_000] {
+            let (_home, dir) = crashed_copy(false).await;
+            std::fs::remove_file(dir.join("flushed")).unwrap();
+            flip_byte(&wal(&dir).0, at);
+            assert_lost(&dir);
+        }
+    });
+}
+
+#[test]
+fn recycled_write_ahead_log_opens_with_everything() {
+    run(async {
+        let (_home, dir, small) = crashed_copy_recycled().await;
+        let store = LogStore::open(&dir, LogOptions::default()).unwrap();
+        let expected = [
+            entries(1, 0..small, 1 << 20),
+            entries(1, small..small + 80, 4096),
+        ]
+        .concat();
+        assert_eq!(expected, read(&store, 0..u64::MAX).await);
+    });
+}
+
+#[test]
+fn damage_in_a_recycled_write_ahead_log_fails_the_open() {
+    run(async {
+        for mark in [true, false] {
+            let (_home, dir, small) = crashed_copy_recycled().await;
+            if !mark {
+                std::fs::remove_file(dir.join("flushed")).unwrap();
+            }
+            let (path, at) = payload_in_wal(&dir, small + 60);
+            flip_byte(&path, at + 50);
+            assert_lost(&dir);
         }
     });
 }
