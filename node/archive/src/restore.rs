@@ -15,7 +15,8 @@ pub use options::{CheckHook, Progress, ProgressHook, RestoreOptions};
 pub use report::RestoreReport;
 
 use crate::{
-    Destination, DestinationError, FileInfo, RestorePlan, Target, list_all, plan, run_blocking,
+    Blocking, Destination, DestinationError, FileInfo, RestorePlan, Target, list_all, plan,
+    run_blocking,
 };
 use output::Output;
 
@@ -35,22 +36,31 @@ const REPLANS_MAX: usize = 3;
 /// The file appears under its name whole, verified and durable, or not at all. If files of the plan are deleted while it runs (they were
 /// merged into a higher level), the plan is made anew: for the newest state if that was asked for, else for the same transaction.
 ///
+/// If the returned future is dropped, the work stops soon and its temporary file is removed; a restore that was already being published
+/// is published.
+///
 /// # Errors
 /// [`RestoreError`]; nothing is left behind then.
 pub async fn restore(
     destination: &dyn Destination,
     target: Target,
     output: &Path,
-    mut options: RestoreOptions,
+    options: RestoreOptions,
 ) -> Result<RestoreReport, RestoreError> {
     let started = Instant::now();
-    let blocking = Arc::clone(&options.blocking);
+    // Taken apart: the check can be moved to another thread, but not shared with one.
+    let RestoreOptions {
+        force,
+        check,
+        progress,
+        blocking,
+    } = options;
     let mut plan = plan(&list_all(destination).await?, target)?;
-    let (path, force) = (output.to_owned(), options.force);
+    let path = output.to_owned();
     let mut output = run_blocking(&*blocking, move || Output::create(&path, force)).await??;
     let mut replans = 0;
     let run = loop {
-        let run = Run::new(&plan, &options);
+        let run = Run::new(&plan, &*blocking, progress.as_ref());
         let (error, returned) = match run.merge(destination, output).await {
             Ok(merged) => break merged,
             Err(failure) => failure,
@@ -65,7 +75,6 @@ pub async fn restore(
         plan = replan(destination, target, &plan).await?;
     };
     let (output, read_bytes) = run;
-    let (check, force) = (options.check.take(), options.force);
     let (pages, page_size) = (output.pages(), output.page_size());
     run_blocking(&*blocking, move || output.publish(check, force)).await??;
     Ok(RestoreReport {
@@ -98,17 +107,23 @@ async fn replan(
 /// One attempt at a plan.
 struct Run<'a> {
     plan: &'a RestorePlan,
-    options: &'a RestoreOptions,
+    blocking: &'a dyn Blocking,
+    progress: Option<&'a ProgressHook>,
     read_bytes: Arc<AtomicU64>,
     /// Tells a job on another thread that nobody waits for it any more.
     cancelled: CancelOnDrop,
 }
 
 impl<'a> Run<'a> {
-    fn new(plan: &'a RestorePlan, options: &'a RestoreOptions) -> Self {
+    fn new(
+        plan: &'a RestorePlan,
+        blocking: &'a dyn Blocking,
+        progress: Option<&'a ProgressHook>,
+    ) -> Self {
         Run {
             plan,
-            options,
+            blocking,
+            progress,
             read_bytes: Arc::default(),
             cancelled: CancelOnDrop::default(),
         }
@@ -126,7 +141,7 @@ impl<'a> Run<'a> {
                 Ok(readers) => readers,
                 Err(error) => return Err((error.into(), Some(output))),
             };
-            let progress = self.options.progress.clone();
+            let progress = self.progress.cloned();
             let (read_bytes, cancelled) =
                 (Arc::clone(&self.read_bytes), Arc::clone(&self.cancelled.0));
             let job = move || {
@@ -134,7 +149,7 @@ impl<'a> Run<'a> {
                     .merge(readers, &read_bytes, progress.as_deref(), &cancelled)
                     .map(|()| output)
             };
-            output = match run_blocking(&*self.options.blocking, job).await {
+            output = match run_blocking(self.blocking, job).await {
                 Ok(Ok(output)) => output,
                 Ok(Err(error)) => return Err((error, None)),
                 Err(stopped) => return Err((stopped.into(), None)),

@@ -50,14 +50,18 @@ fn order_of_the_listing_does_not_matter() {
 
 #[test]
 fn equal_ends_prefer_early_beginnings_then_high_levels() {
-    let files = files([
-        (0, 1, 1, 1),
-        (0, 2, 5, 5),
-        (1, 2, 5, 5),
-        (2, 3, 5, 5),
-        (2, 2, 3, 3),
-    ]);
-    assert_eq!(chosen(&files, Target::Latest), [(0, 1, 1), (1, 2, 5)]);
+    let files = files([(0, 1, 2, 2), (0, 2, 5, 5), (1, 2, 5, 5), (2, 3, 5, 5)]);
+    assert_eq!(chosen(&files, Target::Latest), [(0, 1, 2), (1, 2, 5)]);
+}
+
+#[test]
+fn restore_points_end_at_a_gap() {
+    let files = files([(0, 1, 1, 1), (0, 3, 3, 3), (0, 4, 4, 4)]);
+    let point = RestorePoint {
+        txid: Txid::new(1),
+        timestamp: at(1),
+    };
+    assert_eq!(restore_points(&files), [point]);
 }
 
 #[test]

@@ -8,7 +8,8 @@ use halite_ltx::{CompactError, DecodeError, PageSize, Txid};
 
 use crate::{BlockingStopped, DestinationError, FileKey, PlanError};
 
-/// Why a restore came to nothing. No output exists, and no temporary file.
+/// Why a restore came to nothing. No output exists, and no temporary file. (Only if the directory's fsync fails after the rename, the
+/// output is there, whole, but its name may not survive a power loss.)
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestoreError {

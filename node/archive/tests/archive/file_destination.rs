@@ -195,3 +195,19 @@ async fn panicking_producer_leaves_nothing() {
         0
     );
 }
+
+#[tokio::test]
+async fn longer_leftover_of_a_killed_upload_is_written_over() {
+    let archive = Archive::empty();
+    let ltx = five_transactions()[0].clone();
+    let dir = archive.dir.path().join("replica/ltx/0");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(
+        dir.join(format!("{}.tmp", key(0, 1, 1).file_name())),
+        vec![0xee; 100_000],
+    )
+    .unwrap();
+    archive.put(Level::ZERO, ltx.clone()).await;
+    assert_eq!(fs::read(archive.path(key(0, 1, 1))).unwrap(), ltx);
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 1);
+}

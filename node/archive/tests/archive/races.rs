@@ -1,5 +1,10 @@
 //! Archives that change while a restore runs.
 
+use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use futures::future::BoxFuture;
 use halite_archive::{
     Destination, DestinationError, FileDestination, FileInfo, FileKey, FileReader, Level,
@@ -122,7 +127,103 @@ async fn transaction_that_was_merged_away_is_no_missing_backup() {
 }
 
 #[tokio::test]
-async fn lost_files_are_not_taken_for_an_older_newest_state_of_a_transaction() {
+async fn lost_files_do_not_restore_an_older_transaction() {
     let (_archive, result) = race(Target::Txid(Txid::new(5)), || None).await;
     assert!(matches!(result, Err(RestoreError::Replan { .. })));
+}
+
+/// Gives readers that wait, once, until they are let go.
+#[derive(Debug)]
+struct Waiting {
+    inner: FileDestination,
+    reading: SyncSender<()>,
+    go: Arc<Mutex<Receiver<()>>>,
+}
+
+struct WaitingReader {
+    inner: FileReader,
+    reading: Option<SyncSender<()>>,
+    go: Arc<Mutex<Receiver<()>>>,
+}
+
+impl Read for WaitingReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if let Some(reading) = self.reading.take() {
+            reading.send(()).map_err(io::Error::other)?;
+            self.go.lock().unwrap().recv().map_err(io::Error::other)?;
+        }
+        self.inner.read(buf)
+    }
+}
+
+impl Destination for Waiting {
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+
+    fn list(
+        &self,
+        level: Level,
+        seek: Txid,
+    ) -> BoxFuture<'_, Result<Vec<FileInfo>, DestinationError>> {
+        self.inner.list(level, seek)
+    }
+
+    fn open(
+        &self,
+        key: FileKey,
+        offset: u64,
+        len: Option<u64>,
+    ) -> BoxFuture<'_, Result<FileReader, DestinationError>> {
+        Box::pin(async move {
+            let inner = self.inner.open(key, offset, len).await?;
+            let (reading, go) = (Some(self.reading.clone()), Arc::clone(&self.go));
+            Ok(Box::new(WaitingReader { inner, reading, go }) as FileReader)
+        })
+    }
+
+    fn put(&self, upload: Upload) -> BoxFuture<'_, Result<FileInfo, DestinationError>> {
+        self.inner.put(upload)
+    }
+
+    fn delete(&self, keys: Vec<FileKey>) -> BoxFuture<'_, Result<(), DestinationError>> {
+        self.inner.delete(keys)
+    }
+}
+
+#[tokio::test]
+async fn dropped_restore_removes_its_temporary_file() {
+    let archive = Archive::empty();
+    archive
+        .put(Level::ZERO, five_transactions()[0].clone())
+        .await;
+    let (reading, is_reading) = sync_channel(1);
+    let (let_go, go) = sync_channel(1);
+    let go = Arc::new(Mutex::new(go));
+    let waiting = Waiting {
+        inner: archive.destination.clone(),
+        reading,
+        go,
+    };
+    let output = archive.output();
+    let task = tokio::spawn(async move {
+        restore(&waiting, Target::Latest, &output, RestoreOptions::default()).await
+    });
+    let deadline = Duration::from_secs(60);
+    tokio::task::spawn_blocking(move || is_reading.recv_timeout(deadline))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(archive.leftovers(), ["restored.db.tmp"]);
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    let_go.send(()).unwrap();
+    let gone = async {
+        while !archive.leftovers().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(deadline, gone)
+        .await
+        .expect("temporary file is removed");
 }
