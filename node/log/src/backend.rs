@@ -87,9 +87,9 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// The greatest key of a family.
     fn last_key(&self, family: Family) -> io::Result<Option<Vec<u8>>>;
 
-    /// Frees the space of log keys before `end`, as far as that is cheap. Only called for keys that a *durable* purge
-    /// pointer covers; they may stay readable.
-    fn reclaim(&self, end: &[u8]) -> io::Result<()>;
+    /// Frees the space of log keys up to and including `last`, as far as that is cheap. Only called for keys that a *durable*
+    /// purge pointer covers; they may stay readable.
+    fn reclaim(&self, last: &[u8]) -> io::Result<()>;
 
     /// Purged bytes from which on `reclaim` is worth a call.
     fn reclaim_step_bytes(&self) -> u64;

@@ -294,9 +294,11 @@ impl Backend for MemBackend {
         })
     }
 
-    fn reclaim(&self, end: &[u8]) -> io::Result<()> {
+    fn reclaim(&self, last: &[u8]) -> io::Result<()> {
         self.with(|disk| {
-            let gone = Written::DeleteRange(Family::Log, Vec::new(), end.to_vec());
+            // The smallest key behind `last`.
+            let end = [last, &[0]].concat();
+            let gone = Written::DeleteRange(Family::Log, Vec::new(), end);
             apply(&mut disk.durable, std::slice::from_ref(&gone));
             apply(&mut disk.current, &[gone]);
             Ok(())

@@ -194,19 +194,25 @@ impl Tail {
         self.written = self.written.max(first);
     }
 
-    /// Plans a read of what exists of `range`.
-    pub(crate) fn plan(&self, range: Range<u64>) -> ReadPlan {
+    /// Plans a read of what exists of `range`; takes at least one entry from memory if it can, up to about `bytes_max` bytes.
+    pub(crate) fn plan(&self, range: Range<u64>, bytes_max: usize) -> ReadPlan {
         let from = range.start.clamp(self.first, self.end);
         let to = range.end.clamp(from, self.end);
         let cached_from = self.end - self.cached.len() as u64;
         let split = cached_from.clamp(from, to);
         let at =
             |index: u64| usize::try_from(index.saturating_sub(cached_from)).unwrap_or(usize::MAX);
-        let hot = if split < to {
-            self.cached.range(at(split)..at(to)).cloned().collect()
-        } else {
-            Vec::new()
-        };
+        let mut hot = Vec::new();
+        if split < to {
+            let mut bytes = 0_usize;
+            for entry in self.cached.range(at(split)..at(to)) {
+                bytes = bytes.saturating_add(stored_bytes(entry));
+                if bytes > bytes_max && !hot.is_empty() {
+                    break;
+                }
+                hot.push(entry.clone());
+            }
+        }
         ReadPlan {
             cold: from..split,
             hot,
@@ -264,12 +270,12 @@ mod tests {
     fn unwritten_entries_are_never_evicted() {
         let mut tail = tail(3000);
         tail.append(&entries(1, 0..10)).unwrap();
-        assert_eq!(10, tail.plan(0..10).hot.len());
+        assert_eq!(10, tail.plan(0..10, usize::MAX).hot.len());
         tail.mark_written(6);
-        let plan = tail.plan(0..10);
+        let plan = tail.plan(0..10, usize::MAX);
         assert_eq!((0..6, 4), (plan.cold, plan.hot.len()));
         tail.mark_written(10);
-        let plan = tail.plan(0..10);
+        let plan = tail.plan(0..10, usize::MAX);
         assert_eq!((0..8, 2), (plan.cold, plan.hot.len()));
     }
 
@@ -308,7 +314,8 @@ mod tests {
         assert_eq!((21..21, Some(log_id(2, 20))), (tail.range(), tail.last()));
         assert!(tail.append(&entries(2, 5..6)).is_err());
         tail.append(&entries(2, 21..22)).unwrap();
-        assert_eq!(21, tail.plan(0..100).hot[0].log_id.index);
-        assert_eq!(0, tail.plan(30..10).hot.len());
+        assert_eq!(21, tail.plan(0..100, usize::MAX).hot[0].log_id.index);
+        assert_eq!(0, tail.plan(30..40, usize::MAX).hot.len());
+        assert_eq!(1, tail.plan(0..100, 1).hot.len());
     }
 }

@@ -70,8 +70,8 @@ pub(crate) struct Group {
     ops: Vec<Op>,
     changes: Vec<Change>,
     durability: Durability,
-    /// Set when the batch makes a purge pointer durable below which files may go.
-    reclaim_end: Option<u64>,
+    /// Set when the batch makes a purge pointer durable: the last index whose files may go.
+    reclaim_last: Option<u64>,
 }
 
 /// The writer's own state.
@@ -171,7 +171,7 @@ impl Writer {
             ops: Vec::new(),
             changes: Vec::new(),
             durability: Durability::Lazy,
-            reclaim_end: None,
+            reclaim_last: None,
         };
         for op in &ops {
             match self.add(op, &mut group) {
@@ -251,9 +251,9 @@ impl Writer {
             .bytes_from(range.start)
             .saturating_sub(tail.bytes_from(first.max(range.start)));
         if self.reclaimable_bytes >= self.shared.backend.reclaim_step_bytes() {
-            group.reclaim_end = Some(first.max(group.reclaim_end.unwrap_or(0)));
+            group.reclaim_last = Some(upto.index.max(group.reclaim_last.unwrap_or(0)));
         }
-        group.reclaim_end.is_some() || first >= range.end
+        group.reclaim_last.is_some() || first >= range.end
     }
 
     fn complete(&mut self, group: Result<Group, (Vec<Op>, LogError)>, result: io::Result<()>) {
@@ -308,11 +308,11 @@ impl Writer {
         for op in group.ops {
             self.tell(op);
         }
-        if let Some(end) = group.reclaim_end {
+        if let Some(last) = group.reclaim_last {
             self.reclaimable_bytes = 0;
-            if let Err(error) = self.shared.backend.reclaim(&key(end)) {
+            if let Err(error) = self.shared.backend.reclaim(&key(last)) {
                 // Costs space, not safety; the next purge tries again.
-                tracing::warn!(%error, end, "purged log files could not be given back");
+                tracing::warn!(%error, last, "purged log files could not be given back");
             }
         }
     }

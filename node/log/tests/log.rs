@@ -20,3 +20,6 @@ mod mem_disk;
 
 #[path = "log/raft.rs"]
 mod raft;
+
+#[path = "log/model.rs"]
+mod model;

@@ -164,12 +164,12 @@ impl Backend for RocksBackend {
         })
     }
 
-    fn reclaim(&self, end: &[u8]) -> io::Result<()> {
+    fn reclaim(&self, last: &[u8]) -> io::Result<()> {
         // Whole files only, and no tombstones: entries are written in key order, so files do not overlap, move down the
         // levels without being rewritten, and leave as they came. A range tombstone would span old and new files and force
-        // compactions that copy payloads.
+        // compactions that copy payloads. The range includes its end.
         self.with(|db| {
-            db.delete_file_in_range_cf(handle(db, Family::Log)?, &[][..], end)
+            db.delete_file_in_range_cf(handle(db, Family::Log)?, &[][..], last)
                 .map_err(io_error)
         })
     }
@@ -329,4 +329,46 @@ fn io_error(error: rocksdb::Error) -> io::Error {
         io::ErrorKind::Other
     };
     io::Error::new(kind, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry_record::key;
+
+    #[test]
+    fn reclaim_keeps_the_file_that_ends_with_the_first_kept_entry() {
+        let dir = tempfile::tempdir().unwrap();
+        let backend = RocksBackend::open(dir.path()).unwrap();
+        let put = |index| Change::Put {
+            family: Family::Log,
+            key: key(index).to_vec(),
+            head: vec![1; 100],
+            body: Bytes::new(),
+        };
+        let flush = || {
+            backend
+                .with(|db| {
+                    let log = handle(db, Family::Log)?;
+                    db.flush_cf(log).map_err(io_error)?;
+                    db.compact_range_cf(log, None::<&[u8]>, None::<&[u8]>);
+                    Ok(())
+                })
+                .unwrap();
+        };
+        backend
+            .write(&(0..10).map(put).collect::<Vec<_>>(), Durability::Now)
+            .unwrap();
+        flush();
+        backend.reclaim(&key(8)).unwrap();
+        assert!(
+            backend.get(Family::Log, &key(9)).unwrap().is_some(),
+            "an entry that was not purged is gone"
+        );
+        backend.reclaim(&key(9)).unwrap();
+        assert!(
+            backend.get(Family::Log, &key(9)).unwrap().is_none(),
+            "files are not given back at all"
+        );
+    }
 }

@@ -95,7 +95,7 @@ impl Shared {
     /// for entries that are not in memory.
     pub(crate) fn read(&self, range: Range<u64>, bytes_max: usize) -> Result<Vec<Entry>, LogError> {
         loop {
-            let plan = self.tail.lock().plan(range.clone());
+            let plan = self.tail.lock().plan(range.clone(), bytes_max);
             if let Some(entries) = self.follow(plan, bytes_max)? {
                 return Ok(entries);
             }
@@ -105,7 +105,7 @@ impl Shared {
     /// Carries a plan out; `None` if a truncation came between, so that the plan has to be made anew.
     fn follow(&self, plan: ReadPlan, bytes_max: usize) -> Result<Option<Vec<Entry>>, LogError> {
         if plan.cold.is_empty() {
-            return Ok(Some(limit(plan.hot, bytes_max)));
+            return Ok(Some(plan.hot));
         }
         let (mut entries, cut) = self.read_cold(plan.cold.clone(), bytes_max)?;
         let (truncations, first) = {
