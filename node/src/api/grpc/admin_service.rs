@@ -1,0 +1,166 @@
+//! Operations on the cluster. What only the primary can do is handed on to it, once.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use halite_proto::v1;
+use halite_proto::v1::admin_client::AdminClient;
+use halite_proto::v1::admin_server::Admin;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{export, forwarded, import, is_forwarded, status};
+use crate::cluster::role::Role;
+use crate::cluster::{Cluster, ClusterError};
+
+/// Page size of a database that names none: SQLite's default.
+pub(super) const PAGE_SIZE_DEFAULT: u32 = 4096;
+
+pub(crate) struct AdminService {
+    cluster: Arc<Cluster>,
+}
+
+impl AdminService {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster }
+    }
+
+    /// The primary's service, if this call has to be handed on; `None` if this node is the primary.
+    fn elsewhere<T>(&self, request: &Request<T>) -> Result<Option<AdminClient<Channel>>, Status> {
+        self.cluster.check_member()?;
+        if let Role::Primary { .. } = self.cluster.role() {
+            return Ok(None);
+        }
+        match self.cluster.other_primary() {
+            Some(primary) if !is_forwarded(request.metadata()) => {
+                Ok(Some(self.cluster.transport().admin(&primary.addr)?))
+            }
+            _ => Err(self.cluster.not_primary().into()),
+        }
+    }
+
+    fn topology(&self) -> Option<v1::Topology> {
+        Some(self.cluster.topology())
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn create_database(
+        &self,
+        request: Request<v1::CreateDatabaseRequest>,
+    ) -> Result<Response<v1::CreateDatabaseResponse>, Status> {
+        if let Some(mut primary) = self.elsewhere(&request)? {
+            return primary.create_database(forwarded(request.into_inner())).await;
+        }
+        let request = request.into_inner();
+        let page_size = if request.page_size == 0 { PAGE_SIZE_DEFAULT } else { request.page_size };
+        match self.cluster.create_database(&request.name, page_size).await {
+            Ok(_) => Ok(Response::new(v1::CreateDatabaseResponse { created: true })),
+            Err(error) if request.if_not_exists && error.code == v1::ErrorCode::AlreadyExists => {
+                Ok(Response::new(v1::CreateDatabaseResponse { created: false }))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn drop_database(
+        &self,
+        request: Request<v1::DropDatabaseRequest>,
+    ) -> Result<Response<v1::DropDatabaseResponse>, Status> {
+        if let Some(mut primary) = self.elsewhere(&request)? {
+            return primary.drop_database(forwarded(request.into_inner())).await;
+        }
+        let request = request.into_inner();
+        let dropped = self.cluster.drop_database(&request.name).await?;
+        if !dropped && !request.if_exists {
+            return Err(ClusterError::no_such_database(&request.name).into());
+        }
+        Ok(Response::new(v1::DropDatabaseResponse { dropped }))
+    }
+
+    async fn list_databases(
+        &self,
+        _request: Request<v1::ListDatabasesRequest>,
+    ) -> Result<Response<v1::ListDatabasesResponse>, Status> {
+        self.cluster.check_member()?;
+        let all = self.cluster.shared().all_databases();
+        let databases = all.iter().map(|d| status::database_status(&self.cluster, d)).collect();
+        Ok(Response::new(v1::ListDatabasesResponse { databases }))
+    }
+
+    async fn list_members(
+        &self,
+        _request: Request<v1::ListMembersRequest>,
+    ) -> Result<Response<v1::ListMembersResponse>, Status> {
+        Ok(Response::new(v1::ListMembersResponse { topology: self.topology() }))
+    }
+
+    async fn add_member(
+        &self,
+        request: Request<v1::AddMemberRequest>,
+    ) -> Result<Response<v1::AddMemberResponse>, Status> {
+        if let Some(mut primary) = self.elsewhere(&request)? {
+            return primary.add_member(forwarded(request.into_inner())).await;
+        }
+        let request = request.into_inner();
+        self.cluster.add_member(request.node_id, &request.addr).await?;
+        Ok(Response::new(v1::AddMemberResponse { topology: self.topology() }))
+    }
+
+    async fn promote_member(
+        &self,
+        request: Request<v1::PromoteMemberRequest>,
+    ) -> Result<Response<v1::PromoteMemberResponse>, Status> {
+        if let Some(mut primary) = self.elsewhere(&request)? {
+            return primary.promote_member(forwarded(request.into_inner())).await;
+        }
+        self.cluster.promote_member(request.into_inner().node_id).await?;
+        Ok(Response::new(v1::PromoteMemberResponse { topology: self.topology() }))
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<v1::RemoveMemberRequest>,
+    ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
+        if let Some(mut primary) = self.elsewhere(&request)? {
+            return primary.remove_member(forwarded(request.into_inner())).await;
+        }
+        self.cluster.remove_member(request.into_inner().node_id).await?;
+        Ok(Response::new(v1::RemoveMemberResponse { topology: self.topology() }))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<v1::TransferLeadershipRequest>,
+    ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
+        if let Some(mut primary) = self.elsewhere(&request)? {
+            return primary.transfer_leadership(forwarded(request.into_inner())).await;
+        }
+        let to = request.into_inner().to;
+        let primary_id = self.cluster.transfer_leadership((to != 0).then_some(to)).await?;
+        Ok(Response::new(v1::TransferLeadershipResponse { primary_id }))
+    }
+
+    async fn import(
+        &self,
+        request: Request<Streaming<v1::ImportRequest>>,
+    ) -> Result<Response<v1::ImportResponse>, Status> {
+        if let Some(mut primary) = self.elsewhere(&request)? {
+            let pieces = request.into_inner();
+            let pieces =
+                pieces.take_while(|p| futures::future::ready(p.is_ok())).filter_map(|p| futures::future::ready(p.ok()));
+            return primary.import(forwarded(pieces)).await;
+        }
+        let imported = import::import(&self.cluster, request.into_inner()).await?;
+        Ok(Response::new(imported))
+    }
+
+    type ExportStream = futures::stream::BoxStream<'static, Result<v1::ExportResponse, Status>>;
+
+    async fn export(&self, request: Request<v1::ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
+        self.cluster.check_member()?;
+        let stream = export::export(&self.cluster, request.into_inner()).await?;
+        Ok(Response::new(stream.boxed()))
+    }
+}

@@ -1,0 +1,162 @@
+//! One caller's session: who it is, what it knows, where its answers go, and what has been handed on for it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant as StdInstant;
+
+use halite_proto::v1;
+use parking_lot::Mutex;
+
+use super::forward::Forwarder;
+use super::{Router, failed};
+use crate::cluster::{Cluster, ClusterError};
+use crate::database::{CallReply, Database, ReplySink, is_not_read_only};
+
+/// State of one client stream, or of one unary call.
+pub(crate) struct Session {
+    router: Weak<Router>,
+    client_id: Option<[u8; 16]>,
+    answered_below: AtomicU64,
+    forwarded: bool,
+    out: Arc<dyn ReplySink>,
+    /// Reads that may turn out to write: kept until answered.
+    fallback: Mutex<HashMap<u64, v1::Call>>,
+    has_fallback: AtomicBool,
+    forwarder: Mutex<Option<Forwarder>>,
+    /// Databases by name, as of a change count of the catalog.
+    databases: Mutex<(u64, HashMap<String, Arc<Database>>)>,
+    me: Weak<Session>,
+}
+
+pub(crate) fn client_id(bytes: &[u8]) -> Result<[u8; 16], ClusterError> {
+    bytes
+        .try_into()
+        .map_err(|_| ClusterError::invalid(format!("client_id has to be 16 bytes: len={}", bytes.len())))
+}
+
+impl Session {
+    pub(crate) fn new(
+        router: Arc<Router>,
+        client_id: Option<[u8; 16]>,
+        out: Arc<dyn ReplySink>,
+        forwarded: bool,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            router: Arc::downgrade(&router),
+            client_id,
+            answered_below: AtomicU64::new(0),
+            forwarded,
+            out,
+            fallback: Mutex::default(),
+            has_fallback: AtomicBool::new(false),
+            forwarder: Mutex::default(),
+            databases: Mutex::default(),
+            me: me.clone(),
+        })
+    }
+
+    pub(crate) fn client_id(&self) -> Option<[u8; 16]> {
+        self.client_id
+    }
+
+    pub(crate) fn is_forwarded(&self) -> bool {
+        self.forwarded
+    }
+
+    pub(crate) fn answered_below(&self) -> u64 {
+        self.answered_below.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_answered_below(&self, below: u64) {
+        self.answered_below.fetch_max(below, Ordering::Relaxed);
+    }
+
+    /// Where databases deliver: this session, which looks for reads that have to be run as writes.
+    pub(super) fn sink(&self) -> Arc<dyn ReplySink> {
+        match self.me.upgrade() {
+            Some(session) => Arc::new(SessionSink(session)),
+            None => self.out.clone(),
+        }
+    }
+
+    pub(crate) fn fail(&self, ids: impl IntoIterator<Item = u64>, error: &v1::Error) {
+        self.out.deliver(ids.into_iter().map(|id| failed(id, error)).collect());
+    }
+
+    pub(super) fn database(&self, cluster: &Cluster, name: &str) -> Result<Arc<Database>, ClusterError> {
+        let version = *cluster.shared().databases_changed.borrow();
+        let mut known = self.databases.lock();
+        if known.0 != version {
+            *known = (version, HashMap::new());
+        }
+        if let Some(database) = known.1.get(name) {
+            return Ok(database.clone());
+        }
+        let database = cluster.shared().database(name)?;
+        known.1.insert(name.to_owned(), database.clone());
+        Ok(database)
+    }
+
+    pub(super) fn remember_for_fallback(&self, call: v1::Call) {
+        if !call.read_only {
+            self.fallback.lock().insert(call.id, call);
+            self.has_fallback.store(true, Ordering::Release);
+        }
+    }
+
+    /// Hands calls on to the primary, over one stream per session.
+    pub(super) fn forward(&self, cluster: &Arc<Cluster>, primary: v1::NodeAddress, calls: Vec<v1::Call>) {
+        let mut forwarder = self.forwarder.lock();
+        if forwarder.as_ref().is_none_or(|f| !f.leads_to(&primary)) {
+            *forwarder = Some(Forwarder::start(cluster, primary, self.client_id, self.out.clone()));
+        }
+        if let Some(forwarder) = forwarder.as_ref() {
+            forwarder.send(calls, self.answered_below());
+        }
+    }
+
+    /// Takes out of `replies` the reads that turned out to write, and runs them as writes.
+    fn fall_back(&self, replies: Vec<CallReply>) -> Vec<CallReply> {
+        let mut writes = Vec::new();
+        let mut rest = Vec::with_capacity(replies.len());
+        let mut fallback = self.fallback.lock();
+        for mut reply in replies {
+            let call = if reply.more { None } else { fallback.remove(&reply.token) };
+            match (&reply.outcome, call) {
+                (Err(error), Some(call)) if is_not_read_only(error) => writes.push(call),
+                (Err(error), None) if is_not_read_only(error) => {
+                    reply.outcome = Err(ClusterError::invalid("the statement writes, but the call says read-only".into()).to_wire());
+                    rest.push(reply);
+                }
+                _ => rest.push(reply),
+            }
+        }
+        self.has_fallback.store(!fallback.is_empty(), Ordering::Release);
+        drop(fallback);
+        if !writes.is_empty() {
+            match (self.router.upgrade(), self.me.upgrade()) {
+                (Some(router), Some(session)) => router.route_writes(&session, writes),
+                _ => self.fail(writes.iter().map(|c| c.id), &ClusterError::unavailable("the node is stopping".into()).to_wire()),
+            }
+        }
+        rest
+    }
+}
+
+struct SessionSink(Arc<Session>);
+
+impl ReplySink for SessionSink {
+    fn deliver(&self, replies: Vec<CallReply>) {
+        let look = self.0.has_fallback.load(Ordering::Acquire)
+            || replies.iter().any(|r| matches!(&r.outcome, Err(error) if is_not_read_only(error)));
+        let replies = if look { self.0.fall_back(replies) } else { replies };
+        if !replies.is_empty() {
+            self.0.out.deliver(replies);
+        }
+    }
+
+    fn wait_for_room(&self, deadline: StdInstant) -> bool {
+        self.0.out.wait_for_room(deadline)
+    }
+}

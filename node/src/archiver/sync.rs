@@ -1,0 +1,183 @@
+//! One database at one destination.
+
+use std::io::Read as _;
+use std::sync::Arc;
+
+use halite_archive::{
+    BatchError, Destination, DestinationError, LevelZeroBatch, SnapshotSpec, list_all, put_snapshot,
+};
+use halite_ltx::{PageNo, Txid};
+use halite_proto::v1;
+use halite_proto::v1::command::Kind;
+
+use crate::cluster::{Cluster, ClusterError, ltx_log};
+use crate::database::Database;
+
+/// LTX bytes merged into one level-0 file at most; what is left follows in the next.
+const BATCH_BYTES_MAX: usize = 64 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SyncError {
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error("log not readable: {0}")]
+    Log(#[from] std::io::Error),
+    #[error("the database cannot be read: {0}")]
+    Database(String),
+    #[error(
+        "the destination holds transactions that this cluster never committed: destination txid={found}, cluster txid={ours}: \
+         archive to an empty place"
+    )]
+    Ahead { found: u64, ours: u64 },
+}
+
+/// What is known of one destination during one term.
+pub(super) struct DatabaseArchive {
+    url: String,
+    destination: Arc<dyn Destination>,
+    term: u64,
+    /// What the destination itself says it holds: asked once a term, since the old primary may have written a file and died before it
+    /// recorded it.
+    listed: bool,
+    txid: u64,
+    next_index: u64,
+}
+
+/// What the log still has for the archive.
+struct Merged {
+    batch: LevelZeroBatch,
+    last_index: u64,
+    transactions: u64,
+}
+
+enum Collected {
+    Batch(Merged),
+    /// The log begins after the transaction wanted.
+    Missing,
+}
+
+impl DatabaseArchive {
+    pub(super) fn new(url: String, destination: Arc<dyn Destination>, term: u64) -> Self {
+        Self { url, destination, term, listed: false, txid: 0, next_index: 0 }
+    }
+
+    /// Writes what is new; how many transactions.
+    pub(super) async fn sync(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        database: &Arc<Database>,
+        term: u64,
+    ) -> Result<u64, SyncError> {
+        let id = database.spec().id.get();
+        let applied = database.status().applied;
+        if !self.listed || self.term != term {
+            self.look(cluster, id, applied.position.txid.get()).await?;
+            self.term = term;
+        }
+        let mut written = 0;
+        while self.txid < applied.position.txid.get() {
+            let (from, to) = (self.next_index, cluster.applied_index());
+            let (log, after) = (cluster.shared().log.clone(), self.txid);
+            let collected = tokio::task::spawn_blocking(move || collect(&log, id, after, from, to));
+            let collected = collected.await.map_err(|e| std::io::Error::other(e.to_string()))??;
+            let (txid, index, count) = match collected {
+                Collected::Missing => self.snapshot(database).await?,
+                Collected::Batch(merged) => {
+                    let (last_index, transactions) = (merged.last_index, merged.transactions);
+                    let Some(upload) = merged.batch.finish()? else { break };
+                    let info = self.destination.put(upload).await?;
+                    (info.key.max.get(), last_index, transactions)
+                }
+            };
+            (self.txid, self.next_index) = (txid, index + 1);
+            written += count;
+            self.record(cluster, id, index).await?;
+        }
+        Ok(written)
+    }
+
+    /// Where to go on: at what the cluster has recorded, or further if the destination already holds more.
+    async fn look(&mut self, cluster: &Cluster, id: u64, ours: u64) -> Result<(), SyncError> {
+        let recorded = cluster.shared().catalog.lock().archived(id, &self.url);
+        let files = list_all(&*self.destination).await?;
+        let held = files.iter().map(|f| f.key.max.get()).max().unwrap_or(0);
+        if held > ours {
+            return Err(SyncError::Ahead { found: held, ours });
+        }
+        self.txid = recorded.txid.max(held);
+        // With nothing recorded the whole log is looked through.
+        self.next_index = if recorded.txid == 0 { 0 } else { recorded.raft_index + 1 };
+        self.listed = true;
+        Ok(())
+    }
+
+    async fn record(&self, cluster: &Cluster, database_id: u64, raft_index: u64) -> Result<(), SyncError> {
+        let progress = v1::ArchiveProgressCommand {
+            database_id,
+            destination: self.url.clone(),
+            txid: self.txid,
+            raft_index,
+        };
+        cluster.command(Kind::ArchiveProgress(progress)).await?;
+        Ok(())
+    }
+
+    /// The whole database as one level-9 file: for a database that the log no longer holds from the beginning.
+    async fn snapshot(&self, database: &Arc<Database>) -> Result<(u64, u64, u64), SyncError> {
+        let snapshot = database.snapshot().await.map_err(|e| SyncError::Database(e.to_string()))?;
+        let snapshot = snapshot.map_err(|e| SyncError::Database(e.message))?;
+        let state = snapshot.state();
+        let (txid, raft_index) = (state.txid, state.raft_index);
+        let spec = SnapshotSpec {
+            page_size: snapshot.page_size(),
+            commit: state.page_count,
+            txid: Txid::new(txid),
+            timestamp_ms: snapshot.timestamp_ms(),
+        };
+        let mut buffer = Vec::new();
+        let pages = move |pgno: PageNo, page: &mut [u8]| {
+            snapshot.read_page(pgno, &mut buffer)?;
+            page.copy_from_slice(&buffer);
+            Ok(())
+        };
+        put_snapshot(&*self.destination, spec, pages).await?;
+        Ok((txid, raft_index, 1))
+    }
+}
+
+fn collect(
+    log: &halite_log::LogStore,
+    database_id: u64,
+    after: u64,
+    from: u64,
+    to: u64,
+) -> Result<Collected, SyncError> {
+    let from = from.max(log.indexes().start);
+    let batch = LevelZeroBatch::new(Txid::new(after), BATCH_BYTES_MAX);
+    let mut merged = Merged { batch, last_index: from, transactions: 0 };
+    for ltx in ltx_log::transactions(log, database_id, from, to) {
+        let ltx = ltx?;
+        if ltx.command.txid <= merged.batch.max().get() {
+            continue;
+        }
+        if merged.transactions == 0 && ltx.command.txid != after + 1 {
+            return Ok(Collected::Missing);
+        }
+        let mut bytes = Vec::new();
+        ltx.reader().read_to_end(&mut bytes)?;
+        match merged.batch.push(bytes.into()) {
+            Ok(()) => {}
+            Err(BatchError::Full { .. }) => break,
+            Err(error) => return Err(error.into()),
+        }
+        (merged.last_index, merged.transactions) = (ltx.index, merged.transactions + 1);
+    }
+    if merged.transactions == 0 {
+        return Ok(Collected::Missing);
+    }
+    Ok(Collected::Batch(merged))
+}

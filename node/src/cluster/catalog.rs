@@ -1,0 +1,292 @@
+//! What the state machine knows beside the databases' own files: databases, nodes, archive progress, the cluster's id.
+//!
+//! Pure: metadata commands go in, in log order, the same on every node; answers come out.
+
+use std::collections::BTreeMap;
+
+use halite_log::{LogId, Membership};
+use halite_proto::v1;
+use halite_proto::v1::command::Kind;
+use openraft::alias::StoredMembershipOf;
+
+use super::error::ClusterError;
+
+/// Longest name of a database in bytes: it becomes a file name.
+const NAME_BYTES_MAX: usize = 128;
+
+pub(crate) type Stored = StoredMembershipOf<halite_log::TypeConfig>;
+
+/// One database of the catalog. Ids are never used twice; a dropped database keeps its row, so that late entries are recognised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CatalogDatabase {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) page_size: u32,
+    pub(crate) dropped: bool,
+}
+
+/// How far one destination holds one database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ArchivePosition {
+    pub(crate) txid: u64,
+    pub(crate) raft_index: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Catalog {
+    pub(crate) applied: Option<LogId>,
+    pub(crate) membership: Stored,
+    pub(crate) cluster_id: String,
+    pub(crate) nodes: BTreeMap<u64, String>,
+    databases: BTreeMap<u64, CatalogDatabase>,
+    archive: BTreeMap<(u64, String), ArchivePosition>,
+}
+
+/// What a metadata command asks of the shell around the catalog.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    None,
+    Create(CatalogDatabase),
+    Drop(CatalogDatabase),
+    IdentityChanged,
+}
+
+impl Catalog {
+    pub(crate) fn databases(&self) -> impl Iterator<Item = &CatalogDatabase> {
+        self.databases.values().filter(|d| !d.dropped)
+    }
+
+    pub(crate) fn database(&self, id: u64) -> Option<&CatalogDatabase> {
+        self.databases.get(&id).filter(|d| !d.dropped)
+    }
+
+    pub(crate) fn by_name(&self, name: &str) -> Option<&CatalogDatabase> {
+        self.databases().find(|d| d.name == name)
+    }
+
+    pub(crate) fn archived(&self, database_id: u64, destination: &str) -> ArchivePosition {
+        self.archive.get(&(database_id, destination.to_owned())).copied().unwrap_or_default()
+    }
+
+    /// Archive progress of every destination of a database.
+    pub(crate) fn archives_of(&self, database_id: u64) -> impl Iterator<Item = (&str, ArchivePosition)> {
+        self.archive.iter().filter(move |((id, _), _)| *id == database_id).map(|((_, d), p)| (d.as_str(), *p))
+    }
+
+    /// Applies one metadata command that was committed at `index`.
+    pub(crate) fn apply(&mut self, index: u64, kind: Kind) -> (v1::CommandReply, Effect) {
+        match self.decide(index, kind) {
+            Ok((database_id, effect)) => {
+                (v1::CommandReply { database_id, changed: effect != Effect::None, error: None }, effect)
+            }
+            Err(error) => {
+                (v1::CommandReply { error: Some(error.to_wire()), ..v1::CommandReply::default() }, Effect::None)
+            }
+        }
+    }
+
+    fn decide(&mut self, index: u64, kind: Kind) -> Result<(u64, Effect), ClusterError> {
+        match kind {
+            Kind::CreateDatabase(create) => self.create(index, create),
+            Kind::DropDatabase(drop) => {
+                let Some(database) = self.databases.get_mut(&drop.database_id).filter(|d| !d.dropped) else {
+                    return Ok((drop.database_id, Effect::None));
+                };
+                database.dropped = true;
+                let effect = Effect::Drop(database.clone());
+                self.archive.retain(|(id, _), _| *id != drop.database_id);
+                Ok((drop.database_id, effect))
+            }
+            Kind::RegisterNode(node) => {
+                // An empty instance forgets a removed node: its id may be used again.
+                let changed = if node.instance_id.is_empty() {
+                    self.nodes.remove(&node.node_id).is_some()
+                } else {
+                    self.nodes.insert(node.node_id, node.instance_id.clone()) != Some(node.instance_id)
+                };
+                Ok((0, if changed { Effect::IdentityChanged } else { Effect::None }))
+            }
+            Kind::FormCluster(form) => {
+                if !self.cluster_id.is_empty() {
+                    return Ok((0, Effect::None));
+                }
+                self.cluster_id = form.cluster_id;
+                Ok((0, Effect::IdentityChanged))
+            }
+            Kind::ArchiveProgress(progress) => {
+                let position = ArchivePosition { txid: progress.txid, raft_index: progress.raft_index };
+                let slot = self.archive.entry((progress.database_id, progress.destination)).or_default();
+                if position.txid > slot.txid {
+                    *slot = position;
+                }
+                Ok((progress.database_id, Effect::None))
+            }
+            Kind::Ltx(_) | Kind::Chunk(_) => {
+                Err(ClusterError::internal("page data is not a metadata command".to_owned()))
+            }
+        }
+    }
+
+    fn create(&mut self, index: u64, create: v1::CreateDatabaseCommand) -> Result<(u64, Effect), ClusterError> {
+        check_name(&create.name)?;
+        if let Some(existing) = self.by_name(&create.name) {
+            return Err(ClusterError::already_exists(format!(
+                "database {:?} exists already with page size {}",
+                existing.name, existing.page_size
+            )));
+        }
+        // The index of the creating entry is unique for ever, and the same everywhere.
+        let database =
+            CatalogDatabase { id: index, name: create.name, page_size: create.page_size, dropped: false };
+        self.databases.insert(index, database.clone());
+        Ok((index, Effect::Create(database)))
+    }
+
+    pub(crate) fn to_wire(&self) -> v1::Catalog {
+        v1::Catalog {
+            applied_index: self.applied.as_ref().map_or(0, LogId::index),
+            applied_term: self.applied.as_ref().map_or(0, |id| id.committed_leader_id().term),
+            applied_leader: u64::from(self.applied.is_some()),
+            cluster_id: self.cluster_id.clone(),
+            databases: self
+                .databases
+                .values()
+                .map(|d| v1::CatalogDatabase {
+                    database_id: d.id,
+                    name: d.name.clone(),
+                    page_size: d.page_size,
+                    dropped: d.dropped,
+                })
+                .collect(),
+            nodes: self
+                .nodes
+                .iter()
+                .map(|(id, instance)| v1::RegisterNodeCommand { node_id: *id, instance_id: instance.clone() })
+                .collect(),
+            archive: self
+                .archive
+                .iter()
+                .map(|((id, destination), at)| v1::ArchiveProgressCommand {
+                    database_id: *id,
+                    destination: destination.clone(),
+                    txid: at.txid,
+                    raft_index: at.raft_index,
+                })
+                .collect(),
+            membership: serde_json::to_vec(&self.membership).unwrap_or_default().into(),
+        }
+    }
+
+    pub(crate) fn from_wire(wire: v1::Catalog) -> Result<Self, ClusterError> {
+        let membership: Stored = serde_json::from_slice(&wire.membership)
+            .map_err(|e| ClusterError::corrupt(format!("catalog: membership does not parse: {e}")))?;
+        Ok(Self {
+            applied: (wire.applied_leader != 0).then(|| LogId::new_term_index(wire.applied_term, wire.applied_index)),
+            membership,
+            cluster_id: wire.cluster_id,
+            nodes: wire.nodes.into_iter().map(|n| (n.node_id, n.instance_id)).collect(),
+            databases: wire
+                .databases
+                .into_iter()
+                .map(|d| {
+                    let database = CatalogDatabase {
+                        id: d.database_id,
+                        name: d.name,
+                        page_size: d.page_size,
+                        dropped: d.dropped,
+                    };
+                    (database.id, database)
+                })
+                .collect(),
+            archive: wire
+                .archive
+                .into_iter()
+                .map(|a| {
+                    ((a.database_id, a.destination), ArchivePosition { txid: a.txid, raft_index: a.raft_index })
+                })
+                .collect(),
+        })
+    }
+
+    pub(crate) fn set_membership(&mut self, log_id: LogId, membership: Membership) {
+        self.membership = Stored::new(Some(log_id), membership);
+    }
+}
+
+/// A name is a file name on every node: letters, digits, `_`, `-` and `.`, not starting with a dot.
+pub(crate) fn check_name(name: &str) -> Result<(), ClusterError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let reason = if name.is_empty() {
+        "is empty"
+    } else if name.len() > NAME_BYTES_MAX {
+        "is longer than 128 bytes"
+    } else if name.starts_with('.') {
+        "starts with a dot"
+    } else if !name.chars().all(allowed) {
+        "may hold only letters, digits, '_', '-' and '.'"
+    } else {
+        return Ok(());
+    };
+    Err(ClusterError::invalid(format!("database name {reason}: name={name:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn create(name: &str) -> Kind {
+        Kind::CreateDatabase(v1::CreateDatabaseCommand { name: name.into(), page_size: 4096 })
+    }
+
+    #[test]
+    fn created_database_is_found_until_dropped_and_its_id_never_returns() {
+        let mut catalog = Catalog::default();
+        let (reply, effect) = catalog.apply(7, create("app"));
+        assert_eq!((reply.database_id, matches!(effect, Effect::Create(_))), (7, true));
+        assert!(catalog.apply(8, create("app")).0.error.is_some());
+        let drop = Kind::DropDatabase(v1::DropDatabaseCommand { database_id: 7 });
+        assert!(matches!(catalog.apply(9, drop.clone()).1, Effect::Drop(_)));
+        assert_eq!(catalog.apply(10, drop).1, Effect::None);
+        assert!(catalog.by_name("app").is_none());
+        assert_eq!(catalog.apply(11, create("app")).0.database_id, 11);
+    }
+
+    #[test]
+    fn names_that_are_no_file_names_are_refused() {
+        for bad in ["", ".", "..", ".x", "a/b", "a b", "ä", &"x".repeat(129)] {
+            assert!(check_name(bad).is_err(), "{bad:?}");
+        }
+        assert!(check_name("app-1_x.db").is_ok());
+    }
+
+    #[test]
+    fn archive_progress_never_goes_back() {
+        let mut catalog = Catalog::default();
+        let progress = |txid| {
+            Kind::ArchiveProgress(v1::ArchiveProgressCommand {
+                database_id: 1,
+                destination: "d".into(),
+                txid,
+                raft_index: txid * 10,
+            })
+        };
+        catalog.apply(1, progress(5));
+        catalog.apply(2, progress(3));
+        assert_eq!(catalog.archived(1, "d"), ArchivePosition { txid: 5, raft_index: 50 });
+    }
+
+    #[test]
+    fn catalog_survives_storage() {
+        let mut catalog = Catalog::default();
+        catalog.apply(7, create("app"));
+        catalog.apply(8, Kind::FormCluster(v1::FormClusterCommand { cluster_id: "c".into() }));
+        catalog.apply(
+            9,
+            Kind::RegisterNode(v1::RegisterNodeCommand { node_id: 1, instance_id: "i".into() }),
+        );
+        catalog.applied = Some(LogId::new_term_index(2, 9));
+        let back = Catalog::from_wire(catalog.to_wire()).expect("parses");
+        assert_eq!(back.to_wire(), catalog.to_wire());
+        assert_eq!(back.applied, catalog.applied);
+    }
+}

@@ -1,0 +1,91 @@
+//! What a node does beside reading and writing, a few times a second: the primary gives the cluster its id, registers data
+//! directories and creates configured databases; every node purges what its log no longer needs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use halite_proto::v1;
+use halite_proto::v1::command::Kind;
+use tracing::{debug, warn};
+
+use super::error::ClusterError;
+use super::formation::identify;
+use super::role::Role;
+use super::{Cluster, purge, start};
+
+const EVERY: Duration = Duration::from_millis(250);
+
+pub(crate) async fn run(cluster: Arc<Cluster>) {
+    let mut stopping = cluster.stopping.subscribe();
+    let mut role = cluster.watch_role();
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+            _ = tick.tick() => {}
+            changed = role.changed() => if changed.is_err() { return },
+        }
+        if let Role::Primary { .. } = cluster.role()
+            && let Err(error) = primary_chores(&cluster).await
+        {
+            debug!(%error, "chores are put off");
+        }
+        if let Err(error) = purge::purge(&cluster).await {
+            warn!(%error, "log not purged");
+        }
+    }
+}
+
+async fn primary_chores(cluster: &Arc<Cluster>) -> Result<(), ClusterError> {
+    let (formed, nodes, missing) = {
+        let catalog = cluster.shared().catalog.lock();
+        let configured = cluster.options.databases.iter();
+        let missing: Vec<_> = configured.filter(|(name, _)| catalog.by_name(name).is_none()).cloned().collect();
+        (!catalog.cluster_id.is_empty(), catalog.nodes.clone(), missing)
+    };
+    if !formed {
+        let cluster_id = start::random_id();
+        cluster.command(Kind::FormCluster(v1::FormClusterCommand { cluster_id })).await?;
+    }
+    let identity = cluster.identity();
+    for member in cluster.topology().members.iter().filter(|m| !nodes.contains_key(&m.node_id)) {
+        let instance_id = if member.node_id == identity.node_id {
+            identity.instance_id.clone()
+        } else {
+            match identify(cluster, member.node_id, &member.addr).await {
+                Ok(answer) if answer.node_id == member.node_id => answer.instance_id,
+                _ => continue,
+            }
+        };
+        cluster.register(member.node_id, &instance_id).await?;
+    }
+    for (name, page_size) in missing {
+        match cluster.create_database(&name, page_size).await {
+            Ok(_) => {}
+            Err(error) if error.code == v1::ErrorCode::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+impl Cluster {
+    /// Creates a database on every node; its id.
+    pub(crate) async fn create_database(&self, name: &str, page_size: u32) -> Result<u64, ClusterError> {
+        super::catalog::check_name(name)?;
+        halite_ltx::PageSize::try_from(page_size)
+            .map_err(|e| ClusterError::invalid(format!("page size: {e}")))?;
+        let create = v1::CreateDatabaseCommand { name: name.to_owned(), page_size };
+        let (_, reply) = self.command(Kind::CreateDatabase(create)).await?;
+        Ok(reply.database_id)
+    }
+
+    /// Drops a database on every node; false if there is none of that name.
+    pub(crate) async fn drop_database(&self, name: &str) -> Result<bool, ClusterError> {
+        let id = self.shared().catalog.lock().by_name(name).map(|d| d.id);
+        let Some(database_id) = id else { return Ok(false) };
+        let (_, reply) = self.command(Kind::DropDatabase(v1::DropDatabaseCommand { database_id })).await?;
+        Ok(reply.changed)
+    }
+}

@@ -1,0 +1,30 @@
+//! Commands as Raft payloads and back.
+
+use bytes::Bytes;
+use halite_log::{Payload, Reply};
+use halite_proto::v1;
+use prost::Message as _;
+
+use super::error::ClusterError;
+
+pub(crate) fn encode(command: &v1::Command) -> Payload {
+    Payload(Bytes::from(command.encode_to_vec()))
+}
+
+/// The command in a payload. Failure means that this build cannot read its own log: a newer cluster, or a bug.
+pub(crate) fn decode(payload: Payload) -> Result<v1::command::Kind, ClusterError> {
+    v1::Command::decode(payload.0)
+        .map_err(|e| ClusterError::corrupt(format!("log entry does not parse: {e}")))?
+        .kind
+        .ok_or_else(|| {
+            ClusterError::corrupt("log entry holds a command that this version does not know: upgrade the node".into())
+        })
+}
+
+pub(crate) fn encode_reply(reply: &v1::CommandReply) -> Reply {
+    Reply(Bytes::from(reply.encode_to_vec()))
+}
+
+pub(crate) fn decode_reply(reply: Reply) -> Result<v1::CommandReply, ClusterError> {
+    v1::CommandReply::decode(reply.0).map_err(|e| ClusterError::internal(format!("reply does not parse: {e}")))
+}

@@ -1,0 +1,197 @@
+//! openraft's outgoing calls, over gRPC.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use halite_log::{Member, TypeConfig, Vote};
+use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::RPCOption;
+use openraft::network::v2::RaftNetworkV2;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, RaftNetworkFactory};
+use prost::Message as _;
+use tonic::{Code, Status};
+
+use super::convert;
+use super::snapshot::SnapshotData;
+use super::transport::{Peer, Purpose, Transport};
+
+type BoxFuture<'a, T> = futures::future::BoxFuture<'a, T>;
+type BoxStream<'a, T> = futures::stream::BoxStream<'a, T>;
+type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
+type Rpc = RPCError<TypeConfig>;
+
+/// Votes and transfers: small messages, answered after one fsync.
+const CONTROL_TIMEOUT: Duration = Duration::from_millis(500);
+/// The receiver pulls every page that differs before it answers.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(3600);
+
+pub(crate) struct NetworkFactory {
+    pub(crate) transport: Arc<Transport>,
+}
+
+impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
+    type Network = PeerNetwork;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> PeerNetwork {
+        self.network(target, node, Purpose::Append)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> PeerNetwork {
+        self.network(target, node, Purpose::Control)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &Member) -> PeerNetwork {
+        self.network(target, node, Purpose::Bulk)
+    }
+}
+
+impl NetworkFactory {
+    fn network(&self, target: u64, node: &Member, purpose: Purpose) -> PeerNetwork {
+        PeerNetwork { transport: self.transport.clone(), target, addr: node.addr.clone(), purpose }
+    }
+}
+
+/// The way to one peer.
+pub(crate) struct PeerNetwork {
+    transport: Arc<Transport>,
+    target: u64,
+    addr: String,
+    purpose: Purpose,
+}
+
+impl PeerNetwork {
+    fn peer(&self, purpose: Purpose) -> Result<Peer, Rpc> {
+        self.transport.peer(self.target, &self.addr, purpose).map_err(|status| rpc_error(&status))
+    }
+
+    async fn send_vote(&self, rpc: VoteRequest<TypeConfig>, pre_vote: bool) -> Result<VoteResponse<TypeConfig>, Rpc> {
+        let mut peer = self.peer(Purpose::Control)?;
+        let request = convert::vote_request_to_wire(&rpc, pre_vote);
+        let response = with_deadline(CONTROL_TIMEOUT, peer.vote(request)).await?;
+        convert::vote_response_from_wire(&response).map_err(malformed)
+    }
+}
+
+fn rpc_error(status: &Status) -> Rpc {
+    match status.code() {
+        // Not reachable, or reachable and refusing: openraft backs off before it tries again.
+        Code::Unavailable | Code::FailedPrecondition | Code::PermissionDenied => {
+            RPCError::Unreachable(Unreachable::new(status))
+        }
+        _ => RPCError::Network(NetworkError::new(status)),
+    }
+}
+
+fn malformed(error: convert::Malformed) -> Rpc {
+    RPCError::Network(NetworkError::new(&error))
+}
+
+async fn with_deadline<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, Rpc> {
+    match tokio::time::timeout(deadline, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(rpc_error(&status)),
+        Err(_) => Err(RPCError::Network(NetworkError::new(&Status::deadline_exceeded(format!(
+            "no answer from the peer within {} ms",
+            deadline.as_millis()
+        ))))),
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for PeerNetwork {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, Rpc> {
+        let mut responses = self.stream_append(futures::stream::iter([rpc]), option).await?;
+        match responses.next().await {
+            Some(result) => Ok(result?.into()),
+            None => Err(RPCError::Network(NetworkError::new(&Status::unavailable("append stream ended early")))),
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, Rpc>>, Rpc>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let mut peer = self.peer(self.purpose)?;
+            // An entry that does not encode ends the stream: openraft sees an early end and reports it.
+            let requests = input.map(convert::append_to_wire).take_while(|r| futures::future::ready(r.is_ok()));
+            let requests = requests.filter_map(|r| futures::future::ready(r.ok()));
+            let responses = peer.append(requests).await.map_err(|status| rpc_error(&status))?.into_inner();
+            let results = responses.map(|response| match response {
+                Ok(response) => convert::append_result_from_wire(response).map_err(malformed),
+                Err(status) => Err(rpc_error(&status)),
+            });
+            Ok(results.boxed())
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, Rpc> {
+        self.send_vote(rpc, false).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, Rpc> {
+        self.send_vote(rpc, true).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let mut peer = self.peer(Purpose::Bulk)?;
+        let meta = serde_json::to_vec(&snapshot.meta)
+            .map_err(|e| StreamingError::Network(NetworkError::new(&e)))?;
+        let offer = halite_proto::v1::SnapshotOffer {
+            vote: Some(convert::vote_to_wire(&vote)),
+            meta: meta.into(),
+            catalog: snapshot.snapshot.catalog.encode_to_vec().into(),
+        };
+        let install = with_deadline(SNAPSHOT_TIMEOUT, peer.install_snapshot(offer));
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            done = install => {
+                let vote = done?.vote.ok_or_else(|| malformed(convert::Malformed("missing field=vote".into())))?;
+                Ok(SnapshotResponse::new(convert::vote_from_wire(&vote)))
+            }
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, Rpc> {
+        let mut peer = self.peer(Purpose::Control)?;
+        let request = convert::transfer_to_wire(&req);
+        let response = with_deadline(CONTROL_TIMEOUT, peer.transfer_leader(request)).await?;
+        Ok(convert::transfer_response_from_wire(&req, &response))
+    }
+}

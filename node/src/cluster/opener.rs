@@ -1,0 +1,192 @@
+//! Opens the databases of this node: where their files are, what a lane proposes through, where checkpoints are noted.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, Weak};
+
+use halite_log::{LogStore, MetaKey, TypeConfig};
+use halite_ltx::PageSize;
+use halite_proto::v1;
+use openraft::Raft;
+use openraft::impls::ProgressResponder;
+use prost::Message as _;
+use tokio::runtime::Handle;
+use tracing::debug;
+
+use super::catalog::CatalogDatabase;
+use super::command;
+use super::ltx_log;
+use super::state_machine::{Shared, StateMachine};
+use crate::database::{
+    CheckpointStore, Database, DatabaseId, DatabaseOptions, DatabaseSpec, Leadership, NotProposed, OpenError, Proposer,
+    Redo,
+};
+
+/// Why a database of this node cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenerError {
+    /// The catalog names a page size that there is not.
+    #[error(transparent)]
+    PageSize(halite_ltx::InvalidPageSize),
+    /// The directory or the log cannot be used.
+    #[error("storage: {0}")]
+    Storage(io::Error),
+    /// The file itself.
+    #[error(transparent)]
+    Database(OpenError),
+}
+
+/// What every database of this node is opened with.
+pub(crate) struct Opener {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) log: LogStore,
+    pub(crate) proposer: Arc<RaftProposer>,
+    pub(crate) options: DatabaseOptions,
+}
+
+impl Opener {
+    /// Where the file of a database is.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        databases_dir(&self.data_dir).join(format!("{name}.db"))
+    }
+
+    /// A database that has just been created by the log: whatever lies at its path is left over and goes.
+    pub(crate) async fn create(&self, database: &CatalogDatabase) -> io::Result<Arc<Database>> {
+        self.delete(database).await?;
+        self.open_with(database, Redo::nothing()).await.map_err(io::Error::other)
+    }
+
+    /// A database as the last run left it, brought to the state at `to`.
+    pub(crate) async fn reopen(&self, database: &CatalogDatabase, to: u64) -> Result<Arc<Database>, OpenerError> {
+        let checkpoint = self.checkpoint(database.id, DONE).map_err(OpenerError::Storage)?;
+        let from = checkpoint.as_ref().map_or(database.id, |c| c.raft_index);
+        let checkpoint = checkpoint.unwrap_or_else(|| v1::DatabaseCheckpoint {
+            raft_index: database.id,
+            ..v1::DatabaseCheckpoint::default()
+        });
+        let entries = ltx_log::transactions(&self.log, database.id, from + 1, to);
+        self.open_with(database, Redo { checkpoint: Some(checkpoint), entries: Box::new(entries) }).await
+    }
+
+    async fn open_with(&self, database: &CatalogDatabase, redo: Redo) -> Result<Arc<Database>, OpenerError> {
+        let spec = DatabaseSpec {
+            id: DatabaseId::new(database.id),
+            name: database.name.clone(),
+            path: self.path(&database.name),
+            page_size: PageSize::try_from(database.page_size).map_err(OpenerError::PageSize)?,
+        };
+        let proposer = self.proposer.clone();
+        let checkpoints = Arc::new(MetaCheckpoints { log: self.log.clone() });
+        let options = self.options.clone();
+        let dir = databases_dir(&self.data_dir);
+        let open = move || {
+            std::fs::create_dir_all(&dir).map_err(OpenerError::Storage)?;
+            Database::open(spec, redo, proposer, checkpoints, options).map_err(OpenerError::Database)
+        };
+        tokio::task::spawn_blocking(open).await.map_err(|e| OpenerError::Storage(io::Error::other(e)))?
+    }
+
+    /// Removes the files of a closed database and what is noted of it.
+    pub(crate) async fn delete(&self, database: &CatalogDatabase) -> io::Result<()> {
+        let path = self.path(&database.name);
+        tokio::task::spawn_blocking(move || {
+            for suffix in ["", "-wal", "-shm", "-journal"] {
+                let mut file = path.clone().into_os_string();
+                file.push(suffix);
+                match std::fs::remove_file(&file) {
+                    Ok(()) => {}
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            Ok(())
+        })
+        .await??;
+        let changes = vec![(key(database.id, DONE), None), (key(database.id, TARGET), None)];
+        self.log.meta_put(changes, false).await.map_err(io::Error::other)
+    }
+
+    /// The checkpoint noted as done (C) or aimed at (K).
+    pub(crate) fn checkpoint(&self, id: u64, field: &str) -> io::Result<Option<v1::DatabaseCheckpoint>> {
+        let Some(bytes) = self.log.meta_get(&key(id, field)).map_err(io::Error::other)? else { return Ok(None) };
+        v1::DatabaseCheckpoint::decode(bytes).map(Some).map_err(io::Error::other)
+    }
+}
+
+pub(crate) const DONE: &str = "checkpoint";
+pub(crate) const TARGET: &str = "checkpoint-target";
+
+pub(crate) fn databases_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("db")
+}
+
+fn key(id: u64, field: &str) -> MetaKey {
+    MetaKey::database(&id.to_string(), field).expect("a number and a constant make a key")
+}
+
+/// Checkpoint positions in the log's `meta`.
+struct MetaCheckpoints {
+    log: LogStore,
+}
+
+impl CheckpointStore for MetaCheckpoints {
+    fn save_target(&self, db: DatabaseId, k: &v1::DatabaseCheckpoint) -> io::Result<()> {
+        self.log
+            .meta_put_blocking(vec![(key(db.get(), TARGET), Some(k.encode_to_vec().into()))], true)
+            .map_err(io::Error::other)
+    }
+
+    fn save_done(&self, db: DatabaseId, c: &v1::DatabaseCheckpoint) -> io::Result<()> {
+        self.log
+            .meta_put_blocking(vec![(key(db.get(), DONE), Some(c.encode_to_vec().into()))], false)
+            .map_err(io::Error::other)
+    }
+}
+
+/// Puts what a lane commits before the quorum.
+pub(crate) struct RaftProposer {
+    runtime: Handle,
+    raft: OnceLock<Raft<TypeConfig, StateMachine>>,
+    shared: OnceLock<Weak<Shared>>,
+}
+
+impl RaftProposer {
+    pub(crate) fn new(runtime: Handle) -> Self {
+        Self { runtime, raft: OnceLock::new(), shared: OnceLock::new() }
+    }
+
+    /// Called once, before the first lane opens.
+    pub(crate) fn connect(&self, raft: Raft<TypeConfig, StateMachine>, shared: &Arc<Shared>) {
+        self.raft.set(raft).ok().expect("connected once");
+        self.shared.set(Arc::downgrade(shared)).expect("connected once");
+    }
+}
+
+impl Proposer for RaftProposer {
+    fn propose(&self, leadership: Leadership, command: v1::Command) -> Result<(), NotProposed> {
+        let stopped = |reason: &str| NotProposed { reason: reason.to_owned() };
+        let raft = self.raft.get().ok_or_else(|| stopped("the node is starting"))?;
+        let closing = match &command.kind {
+            Some(v1::command::Kind::Ltx(ltx)) => Some((ltx.database_id, ltx.proposal_id)),
+            _ => None,
+        };
+        let (responder, answer) = ProgressResponder::complete_only();
+        let write = raft.write(command::encode(&command)).with_leader(leadership.term).responder(responder);
+        // Blocks the lane until Raft has taken the entry in, so that chunks keep their order.
+        self.runtime.block_on(async { write.await }).map_err(|e| stopped(&e.to_string()))?;
+        if let Some((database_id, proposal_id)) = closing {
+            let shared = self.shared.get().cloned().unwrap_or_default();
+            self.runtime.spawn(async move {
+                // An entry that was taken in is decided by the ordered apply. One that Raft turned away (leadership was lost or is
+                // being handed over) never reaches the log: the gate must not wait for it.
+                if let Ok(Err(refused)) = answer.await {
+                    debug!(database_id, proposal_id, %refused, "proposal turned away");
+                    if let Some(database) = shared.upgrade().and_then(|s| s.database_by_id(database_id)) {
+                        database.refuse(proposal_id);
+                    }
+                }
+            });
+        }
+        Ok(())
+    }
+}

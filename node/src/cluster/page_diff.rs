@@ -1,0 +1,216 @@
+//! Page diff over the wire: bootstrap of a blank node, catch-up below the log and repair of a diverged file.
+//!
+//! The receiver sends the checksums of the pages it holds; the sender, holding a read transaction, answers with the pages that
+//! differ, as one LTX. Always pulled.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use halite_ltx::PageNo;
+use halite_proto::v1;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+use tracing::info;
+
+use super::Cluster;
+use super::error::ClusterError;
+use super::snapshot::{Staged, staging_dir};
+use super::transport::Purpose;
+use crate::database::Database;
+
+/// Checksums per message: 512 KiB.
+const CHECKSUMS_PER_MESSAGE: usize = 65_536;
+/// Messages under way between the page reader and the network.
+const PIECES_QUEUED: usize = 8;
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Pulls every database of `catalog` from the node at `addr`.
+pub(crate) async fn pull_all(
+    cluster: &Arc<Cluster>,
+    from: u64,
+    addr: &str,
+    catalog: &v1::Catalog,
+) -> Result<Vec<Staged>, Status> {
+    let mut staged = Vec::new();
+    for database in catalog.databases.iter().filter(|d| !d.dropped) {
+        let ours = cluster.shared().database_by_id(database.database_id);
+        staged.push(pull(cluster, from, addr, database.database_id, ours).await?);
+    }
+    Ok(staged)
+}
+
+/// Pulls one database into a staging file. `ours` is what this node holds of it, if anything.
+pub(crate) async fn pull(
+    cluster: &Arc<Cluster>,
+    from: u64,
+    addr: &str,
+    database_id: u64,
+    ours: Option<Arc<Database>>,
+) -> Result<Staged, Status> {
+    let checksums = match ours {
+        Some(database) => all_checksums(&database),
+        None => Vec::new(),
+    };
+    let pages = checksums.len();
+    let requests = futures::stream::iter(checksum_messages(database_id, checksums));
+    let mut peer = cluster.transport().peer(from, addr, Purpose::Bulk)?;
+    let mut responses = peer.page_diff(requests).await?.into_inner();
+
+    let dir = staging_dir(cluster.data_dir());
+    let (file, path) = create_staging_file(&dir).await.map_err(internal)?;
+    let mut file = tokio::fs::File::from_std(file);
+    let mut bytes = 0_usize;
+    while let Some(piece) = responses.message().await? {
+        bytes += piece.data.len();
+        file.write_all(&piece.data).await.map_err(internal)?;
+        if let Some(state) = piece.state {
+            file.flush().await.map_err(internal)?;
+            info!(database_id, txid = state.txid, bytes, had_pages = pages, "pulled page diff");
+            return Ok(Staged { database_id, ltx: path, state });
+        }
+    }
+    Err(Status::unavailable(format!("the page diff ended before it was complete: database_id={database_id}")))
+}
+
+/// In pieces, so that the lane is never held up for long.
+fn all_checksums(database: &Database) -> Vec<u64> {
+    let mut all = Vec::new();
+    loop {
+        let first = PageNo::new(u32::try_from(all.len() + 1).unwrap_or(u32::MAX));
+        let piece = database.page_checksums(first, CHECKSUMS_PER_MESSAGE);
+        if piece.is_empty() {
+            return all;
+        }
+        all.extend(piece);
+    }
+}
+
+async fn create_staging_file(dir: &Path) -> std::io::Result<(std::fs::File, tempfile::TempPath)> {
+    let dir = dir.to_owned();
+    tokio::task::spawn_blocking(move || {
+        std::fs::create_dir_all(&dir)?;
+        Ok(tempfile::Builder::new().prefix("pull-").suffix(".ltx").tempfile_in(&dir)?.into_parts())
+    })
+    .await?
+}
+
+fn checksum_messages(database_id: u64, checksums: Vec<u64>) -> Vec<v1::PageDiffRequest> {
+    if checksums.is_empty() {
+        return vec![v1::PageDiffRequest { database_id, page_checksums: Vec::new(), first_page: 1, last: true }];
+    }
+    let mut first_page = 1_u32;
+    let mut messages: Vec<_> = checksums
+        .chunks(CHECKSUMS_PER_MESSAGE)
+        .map(|piece| {
+            let message = v1::PageDiffRequest {
+                database_id,
+                page_checksums: piece.to_vec(),
+                first_page,
+                last: false,
+            };
+            first_page += u32::try_from(piece.len()).expect("a message holds at most 65,536 checksums");
+            message
+        })
+        .collect();
+    if let Some(last) = messages.last_mut() {
+        last.last = true;
+    }
+    messages
+}
+
+/// Reads what the receiver holds and streams what it lacks.
+pub(crate) async fn serve(
+    cluster: &Arc<Cluster>,
+    mut requests: Streaming<v1::PageDiffRequest>,
+) -> Result<impl Stream<Item = Result<v1::PageDiffResponse, Status>> + use<>, Status> {
+    let mut theirs: Vec<u64> = Vec::new();
+    let database = loop {
+        let request = requests
+            .message()
+            .await?
+            .ok_or_else(|| Status::invalid_argument("the page checksums ended before they were complete"))?;
+        if request.first_page as usize != theirs.len() + 1 {
+            return Err(Status::invalid_argument(format!(
+                "page checksums out of order: expected first_page={}, found first_page={}",
+                theirs.len() + 1,
+                request.first_page
+            )));
+        }
+        theirs.extend_from_slice(&request.page_checksums);
+        if request.last {
+            break cluster.shared().database_by_id(request.database_id).ok_or_else(|| {
+                Status::from(ClusterError::no_such_database(&format!("#{}", request.database_id)))
+            })?;
+        }
+    };
+    let stopping = |_| Status::unavailable("the database is being closed");
+    let snapshot = database.snapshot().await.map_err(stopping)?;
+    let mut snapshot = snapshot.map_err(|e| halite_proto::error_detail::to_status(&e))?;
+    let (pieces, receiver) = mpsc::channel::<Result<v1::PageDiffResponse, Status>>(PIECES_QUEUED);
+    tokio::task::spawn_blocking(move || {
+        let state = snapshot.state().clone();
+        let mut out = Pieces { pieces: pieces.clone(), buffer: Vec::with_capacity(PIECE_BYTES) };
+        let written = snapshot.write_diff(theirs.into_iter().map(Ok), &mut out).and_then(|_| out.flush());
+        let last = match written {
+            Ok(()) => Ok(v1::PageDiffResponse { data: Bytes::new(), state: Some(state) }),
+            Err(error) => Err(Status::unavailable(format!("page diff failed: {error}"))),
+        };
+        // A receiver that went away does not want the end either.
+        let _ = pieces.blocking_send(last);
+    });
+    Ok(tokio_stream::wrappers::ReceiverStream::new(receiver).boxed())
+}
+
+/// Cuts what is written into messages.
+struct Pieces {
+    pieces: mpsc::Sender<Result<v1::PageDiffResponse, Status>>,
+    buffer: Vec<u8>,
+}
+
+impl io::Write for Pieces {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let taken = data.len().min(PIECE_BYTES - self.buffer.len());
+        self.buffer.extend_from_slice(&data[..taken]);
+        if self.buffer.len() == PIECE_BYTES {
+            self.flush()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let data = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE_BYTES));
+        self.pieces
+            .blocking_send(Ok(v1::PageDiffResponse { data: data.into(), state: None }))
+            .map_err(|_| io::Error::other("the receiver went away"))
+    }
+}
+
+fn internal(error: impl std::fmt::Display) -> Status {
+    Status::internal(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_are_cut_into_consecutive_messages() {
+        let total = CHECKSUMS_PER_MESSAGE * 2 + 5;
+        let messages = checksum_messages(1, (0..total as u64).collect());
+        assert_eq!(messages.len(), 3);
+        let mut next = 1;
+        for message in &messages {
+            assert_eq!(message.first_page, next);
+            next += message.page_checksums.len() as u32;
+        }
+        assert_eq!(messages.iter().map(|m| m.last).collect::<Vec<_>>(), [false, false, true]);
+        assert!(checksum_messages(1, Vec::new())[0].last);
+    }
+}

@@ -1,0 +1,173 @@
+//! What peers ask of this node: the incoming side of Raft, read index, page diff.
+//!
+//! Every call is checked for who makes it and whom it means before its message is looked at.
+
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use halite_log::{Rt, TypeConfig};
+use halite_proto::v1;
+use halite_proto::v1::peer_server::Peer;
+use openraft::Raft;
+use openraft::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::error::Fatal;
+use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use prost::Message as _;
+use rand::RngCore as _;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::snapshot::SnapshotData;
+use super::state_machine::StateMachine;
+use super::{Cluster, convert, page_diff};
+
+type BoxStream<T> = futures::stream::BoxStream<'static, Result<T, Status>>;
+
+pub(crate) struct PeerService {
+    cluster: Arc<Cluster>,
+}
+
+impl PeerService {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster }
+    }
+
+    fn verify<T>(&self, request: &Request<T>) -> Result<u64, Status> {
+        self.cluster
+            .identity()
+            .verify(request.metadata())
+            .map_err(|mistake| Status::permission_denied(mistake.to_string()))
+    }
+}
+
+fn malformed(error: convert::Malformed) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn fatal(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("raft has stopped on this node: {error}"))
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    async fn identify(
+        &self,
+        request: Request<v1::IdentifyRequest>,
+    ) -> Result<Response<v1::IdentifyResponse>, Status> {
+        let asker = request.into_inner();
+        Ok(Response::new(self.cluster.identify(asker.node_id).await))
+    }
+
+    type AppendStream = BoxStream<v1::AppendResponse>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<v1::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        self.verify(&request)?;
+        let input = accepted(request.into_inner(), self.cluster.clone());
+        let raft = self.cluster.raft().clone();
+        // openraft draws the randomness of the tasks it spawns from the caller's seed.
+        let seed = rand::rng().next_u64();
+        let results = Rt::scope(seed, async move { stream_append(&raft, input) }).await;
+        let responses = results.map(|result| match result {
+            Ok(result) => Ok(convert::append_result_to_wire(result)),
+            Err(error) => Err(fatal(error)),
+        });
+        Ok(Response::new(responses.boxed()))
+    }
+
+    async fn vote(&self, request: Request<v1::VoteRequest>) -> Result<Response<v1::VoteResponse>, Status> {
+        self.verify(&request)?;
+        let message = request.into_inner();
+        let vote = convert::vote_request_from_wire(&message).map_err(malformed)?;
+        let raft = self.cluster.raft();
+        let response = if message.pre_vote { raft.pre_vote(vote).await } else { raft.vote(vote).await };
+        Ok(Response::new(convert::vote_response_to_wire(&response.map_err(fatal)?)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
+        self.verify(&request)?;
+        let transfer = convert::transfer_from_wire(request.get_ref()).map_err(malformed)?;
+        let response = self.cluster.raft().handle_transfer_leader(transfer).await.map_err(fatal)?;
+        Ok(Response::new(convert::transfer_response_to_wire(&response)))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<v1::ReadIndexRequest>,
+    ) -> Result<Response<v1::ReadIndexResponse>, Status> {
+        self.verify(&request)?;
+        if !self.cluster.raft().is_leader() {
+            return Err(self.cluster.not_primary().into());
+        }
+        let index = self.cluster.read_index().get().await?;
+        Ok(Response::new(v1::ReadIndexResponse { index }))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<v1::SnapshotOffer>,
+    ) -> Result<Response<v1::SnapshotDone>, Status> {
+        let from = self.verify(&request)?;
+        let offer = request.into_inner();
+        let vote = offer.vote.as_ref().ok_or_else(|| Status::invalid_argument("missing field=vote"))?;
+        let vote = convert::vote_from_wire(vote);
+        let meta: SnapshotMetaOf<TypeConfig> = serde_json::from_slice(&offer.meta)
+            .map_err(|e| Status::invalid_argument(format!("snapshot metadata does not parse: {e}")))?;
+        let catalog = v1::Catalog::decode(offer.catalog)
+            .map_err(|e| Status::invalid_argument(format!("catalog does not parse: {e}")))?;
+        let addr = meta
+            .last_membership
+            .membership()
+            .get_node(&from)
+            .map(|member| member.addr.clone())
+            .ok_or_else(|| Status::invalid_argument(format!("the sender is no member: node_id={from}")))?;
+        let staged = page_diff::pull_all(&self.cluster, from, &addr, &catalog).await?;
+        let snapshot: SnapshotOf<TypeConfig, SnapshotData> =
+            openraft::Snapshot { meta, snapshot: SnapshotData { catalog, staged } };
+        let response = self.cluster.raft().install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
+        Ok(Response::new(v1::SnapshotDone { vote: Some(convert::vote_to_wire(&response.vote)) }))
+    }
+
+    type PageDiffStream = BoxStream<v1::PageDiffResponse>;
+
+    async fn page_diff(
+        &self,
+        request: Request<Streaming<v1::PageDiffRequest>>,
+    ) -> Result<Response<Self::PageDiffStream>, Status> {
+        self.verify(&request)?;
+        let responses = page_diff::serve(&self.cluster, request.into_inner()).await?;
+        Ok(Response::new(responses.boxed()))
+    }
+}
+
+/// The well-formed requests of a stream; notes on the way what the primary says is committed.
+fn accepted(
+    requests: Streaming<v1::AppendRequest>,
+    cluster: Arc<Cluster>,
+) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
+    requests
+        .take_while(|request| futures::future::ready(request.is_ok()))
+        .filter_map(|request| futures::future::ready(request.ok()))
+        .map(convert::append_from_wire)
+        .take_while(|request| futures::future::ready(request.is_ok()))
+        .filter_map(move |request| {
+            let request = request.ok();
+            if let Some(request) = &request {
+                cluster.note_committed(request, Instant::now());
+            }
+            futures::future::ready(request)
+        })
+}
+
+/// openraft's answer stream, which owns all it needs.
+fn stream_append(
+    raft: &Raft<TypeConfig, StateMachine>,
+    input: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
+) -> futures::stream::BoxStream<'static, Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>> {
+    raft.stream_append(input).boxed()
+}

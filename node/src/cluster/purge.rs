@@ -1,0 +1,111 @@
+//! What may leave the log: entries that are applied and checkpointed here, archived where an archive is configured (up to a
+//! cap), and not needed by the tail kept for slow followers.
+
+use super::Cluster;
+use super::error::ClusterError;
+use super::opener;
+
+/// Bytes of log kept for followers that are behind, and for the archiver: beyond it they catch up by page diff or snapshot.
+const TAIL_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of log always kept, so that a short outage of a follower is healed from the log.
+const TAIL_BYTES_MIN: u64 = 64 << 20;
+/// Purging less than this many entries is not worth a tombstone.
+const ENTRIES_MIN: u64 = 10_000;
+
+/// What limits a purge. Indexes are the last entry that each could let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) first: u64,
+    pub(crate) applied: u64,
+    /// Least over all databases.
+    pub(crate) checkpointed: u64,
+    /// Least over all followers and archives; ignored when the log has grown past the cap.
+    pub(crate) wanted_by_others: u64,
+    pub(crate) log_bytes: u64,
+}
+
+/// The last index to purge, if it is worth it.
+pub(crate) fn purge_to(limits: Limits) -> Option<u64> {
+    if limits.log_bytes < TAIL_BYTES_MIN {
+        return None;
+    }
+    let mut to = limits.applied.min(limits.checkpointed);
+    if limits.log_bytes < TAIL_BYTES_MAX {
+        to = to.min(limits.wanted_by_others);
+    }
+    (to >= limits.first + ENTRIES_MIN).then_some(to)
+}
+
+pub(crate) async fn purge(cluster: &Cluster) -> Result<(), ClusterError> {
+    let shared = cluster.shared();
+    let applied = cluster.applied_index();
+    let mut checkpointed = shared.open_chunks.first_index().map_or(applied, |index| index.saturating_sub(1));
+    let mut wanted_by_others = applied;
+    for database in shared.all_databases() {
+        let id = database.spec().id.get();
+        let done = shared
+            .opener
+            .checkpoint(id, opener::DONE)
+            .map_err(|e| ClusterError::internal(e.to_string()))?
+            .map_or(id, |c| c.raft_index);
+        if done < database.status().applied.raft_index {
+            checkpointed = checkpointed.min(done);
+        }
+        if cluster.options.archived {
+            let archived = shared.catalog.lock().archives_of(id).map(|(_, at)| at.raft_index).min().unwrap_or(id);
+            if archived < database.status().applied.raft_index {
+                wanted_by_others = wanted_by_others.min(archived);
+            }
+        }
+    }
+    if let Some(replication) = &cluster.metrics().replication {
+        let slowest = replication.values().map(|matched| matched.as_ref().map_or(0, halite_log::LogId::index)).min();
+        wanted_by_others = wanted_by_others.min(slowest.unwrap_or(applied));
+    }
+    let limits = Limits {
+        first: shared.log.indexes().start,
+        applied,
+        checkpointed,
+        wanted_by_others,
+        log_bytes: shared.log.log_bytes(),
+    };
+    let Some(to) = purge_to(limits) else { return Ok(()) };
+    // openraft purges only what a snapshot covers; ours costs nothing.
+    let stopped = |e: openraft::error::Fatal<halite_log::TypeConfig>| ClusterError::unavailable(e.to_string());
+    cluster.raft().trigger().snapshot().await.map_err(stopped)?;
+    cluster.raft().trigger().purge_log(to).await.map_err(stopped)?;
+    tracing::debug!(to, "purging log");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            first: 1,
+            applied: 100_000,
+            checkpointed: 90_000,
+            wanted_by_others: 80_000,
+            log_bytes: TAIL_BYTES_MIN,
+        }
+    }
+
+    #[test]
+    fn nothing_that_anybody_needs_is_purged() {
+        assert_eq!(purge_to(limits()), Some(80_000));
+        assert_eq!(purge_to(Limits { wanted_by_others: 95_000, ..limits() }), Some(90_000));
+    }
+
+    #[test]
+    fn log_past_the_cap_is_purged_without_regard_to_others_but_never_past_the_checkpoint() {
+        assert_eq!(purge_to(Limits { log_bytes: TAIL_BYTES_MAX, wanted_by_others: 5, ..limits() }), Some(90_000));
+    }
+
+    #[test]
+    fn small_log_or_small_gain_is_left_alone() {
+        assert_eq!(purge_to(Limits { log_bytes: TAIL_BYTES_MIN - 1, ..limits() }), None);
+        assert_eq!(purge_to(Limits { first: 79_000, ..limits() }), None);
+    }
+}

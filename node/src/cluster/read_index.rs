@@ -1,0 +1,89 @@
+//! The index that a linearizable read has to wait for.
+//!
+//! On the primary a quorum round proves that it still leads (no clock is trusted, so a primary that was frozen cannot serve a
+//! stale read); a follower asks the primary. Callers that arrive while a round runs share the next one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use halite_log::TypeConfig;
+use openraft::{Raft, ReadPolicy};
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::ClusterError;
+use super::state_machine::StateMachine;
+use super::transport::{Purpose, Transport};
+
+type Answer = Result<u64, ClusterError>;
+
+/// Callers that may wait for one round.
+const WAITING_MAX: usize = 65_536;
+const ROUND_TIMEOUT: Duration = Duration::from_millis(1000);
+
+/// Cheap handle to the task that runs the rounds.
+#[derive(Clone)]
+pub(crate) struct ReadIndex {
+    waiting: mpsc::Sender<oneshot::Sender<Answer>>,
+}
+
+impl ReadIndex {
+    /// Starts the task; it ends when the last handle is dropped.
+    pub(crate) fn start(raft: Raft<TypeConfig, StateMachine>, transport: Arc<Transport>) -> Self {
+        let (waiting, queue) = mpsc::channel(WAITING_MAX);
+        tokio::spawn(run(raft, transport, queue));
+        Self { waiting }
+    }
+
+    /// An index that everything acknowledged before this call is at or below.
+    pub(crate) async fn get(&self) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        self.waiting
+            .try_send(reply)
+            .map_err(|_| ClusterError::unavailable("too many linearizable reads wait".into()))?;
+        answer.await.map_err(|_| ClusterError::unavailable("the node is stopping".into()))?
+    }
+}
+
+async fn run(
+    raft: Raft<TypeConfig, StateMachine>,
+    transport: Arc<Transport>,
+    mut queue: mpsc::Receiver<oneshot::Sender<Answer>>,
+) {
+    let mut callers = Vec::new();
+    while queue.recv_many(&mut callers, WAITING_MAX).await > 0 {
+        let answer = match tokio::time::timeout(ROUND_TIMEOUT, round(&raft, &transport)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ClusterError::unavailable("no quorum confirmed the read within 1 s".into())),
+        };
+        for caller in callers.drain(..) {
+            // A caller that gave up is not an error.
+            let _ = caller.send(answer.clone());
+        }
+    }
+}
+
+async fn round(raft: &Raft<TypeConfig, StateMachine>, transport: &Transport) -> Answer {
+    if raft.is_leader() {
+        return local_round(raft).await;
+    }
+    let (leader, addr) = super::primary_of(&super::metrics_of(&raft.metrics()))
+        .ok_or_else(|| ClusterError::not_primary(None))?;
+    let mut peer = transport
+        .peer(leader, &addr, Purpose::Control)
+        .map_err(|status| ClusterError::unavailable(status.message().to_owned()))?;
+    let answer = peer.read_index(halite_proto::v1::ReadIndexRequest {}).await;
+    match answer {
+        Ok(response) => Ok(response.into_inner().index),
+        Err(status) => {
+            Err(ClusterError::unavailable(format!("the primary did not confirm the read: {}", status.message())))
+        }
+    }
+}
+
+/// One quorum round on the primary.
+pub(crate) async fn local_round(raft: &Raft<TypeConfig, StateMachine>) -> Answer {
+    match raft.get_read_log_id(ReadPolicy::ReadIndex).await {
+        Ok((read_log_id, _applied)) => Ok(read_log_id.index()),
+        Err(error) => Err(ClusterError::unavailable(format!("no quorum confirmed the read: {error}"))),
+    }
+}

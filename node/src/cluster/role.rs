@@ -1,0 +1,146 @@
+//! Who this node is in the cluster at the moment, and what follows from it.
+//!
+//! On losing leadership or its lease, in this order: strong reads and writes stop, the gates are shut, the lanes closed. On
+//! winning: an entry of the new term is committed and everything before it applied, then the lanes open.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use halite_log::TypeConfig;
+use halite_proto::v1;
+use openraft::{Instant as _, ServerState};
+use openraft::metrics::RaftMetrics;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::Cluster;
+use crate::database::Leadership;
+
+type Metrics = RaftMetrics<TypeConfig>;
+
+/// How often the lease is looked at while nothing else happens.
+const LEASE_CHECK: Duration = Duration::from_millis(25);
+
+/// The part of the cluster's state that routing depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Lanes are open under this term.
+    Primary { term: u64 },
+    Follower,
+    Learner,
+    Candidate,
+    /// Blank: in no cluster yet.
+    Joining,
+    Removed,
+}
+
+impl Role {
+    pub(crate) fn to_wire(self) -> v1::Role {
+        match self {
+            Self::Primary { .. } => v1::Role::Primary,
+            Self::Follower => v1::Role::Follower,
+            Self::Learner => v1::Role::Learner,
+            Self::Candidate => v1::Role::Candidate,
+            Self::Joining => v1::Role::Joining,
+            Self::Removed => v1::Role::Removed,
+        }
+    }
+}
+
+/// What Raft's state says this node should be. `quorum_age` is how long ago a quorum last confirmed the leader.
+pub(crate) fn desired(metrics: &Metrics, quorum_age: Option<Duration>, lease: Duration) -> Role {
+    let membership = metrics.membership_config.membership();
+    let member = membership.get_node(&metrics.id).is_some();
+    let any_member = membership.nodes().next().is_some();
+    if !any_member {
+        return Role::Joining;
+    }
+    if !member {
+        return Role::Removed;
+    }
+    match metrics.state {
+        ServerState::Leader => {
+            let alone = membership.voter_ids().all(|id| id == metrics.id);
+            if alone || quorum_age.is_some_and(|age| age <= lease) {
+                Role::Primary { term: metrics.current_term }
+            } else {
+                Role::Follower
+            }
+        }
+        ServerState::Candidate => Role::Candidate,
+        ServerState::Learner => Role::Learner,
+        _ => Role::Follower,
+    }
+}
+
+/// Runs until Raft stops.
+pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
+    let role = cluster.shared().role.clone();
+    let mut metrics = cluster.raft().metrics();
+    let mut check = tokio::time::interval(LEASE_CHECK);
+    check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            changed = super::metrics_changed(&mut metrics) => if changed.is_err() { break },
+            _ = check.tick() => {}
+        }
+        let now = super::metrics_of(&metrics);
+        cluster.known_term.store(now.current_term, Ordering::Relaxed);
+        let quorum_age = now.last_quorum_acked.map(|at| at.elapsed());
+        let mut wanted = desired(&now, quorum_age, cluster.lease());
+        if cluster.identity().is_fenced() {
+            wanted = Role::Removed;
+        }
+        let current = *role.borrow();
+        if wanted == current {
+            continue;
+        }
+        if let Role::Primary { .. } = current {
+            step_down(&cluster, &role, wanted).await;
+        }
+        match wanted {
+            Role::Primary { term } => step_up(&cluster, &role, term).await,
+            other => {
+                role.send_replace(other);
+            }
+        }
+    }
+    let last = *role.borrow();
+    if let Role::Primary { .. } = last {
+        step_down(&cluster, &role, Role::Follower).await;
+    }
+}
+
+async fn step_down(cluster: &Cluster, role: &watch::Sender<Role>, to: Role) {
+    // No strong read and no write is taken in from here on.
+    role.send_replace(if matches!(to, Role::Primary { .. }) { Role::Follower } else { to });
+    let closing: Vec<_> =
+        cluster.shared().all_databases().iter().map(|d| d.close_lane(cluster.other_primary())).collect();
+    for closed in closing {
+        // A database that has stopped has no lane left either.
+        let _ = closed.await;
+    }
+    info!(node = cluster.identity().node_id, "no longer primary");
+}
+
+async fn step_up(cluster: &Cluster, role: &watch::Sender<Role>, term: u64) {
+    // Whatever this or an earlier primary left in the log is applied before a lane can build on it.
+    let blank = tokio::time::timeout(cluster.lease(), cluster.raft().write_blank()).await;
+    match blank {
+        Ok(Ok(response)) if response.log_id.committed_leader_id().term == term => {}
+        Ok(Ok(_)) | Err(_) => return,
+        Ok(Err(error)) => {
+            warn!(term, %error, "elected, but the first entry was not committed");
+            return;
+        }
+    }
+    let leadership = Leadership { term, leader_id: cluster.identity().node_id };
+    // Announced first: a database that is created meanwhile opens its own lane.
+    role.send_replace(Role::Primary { term });
+    for database in cluster.shared().all_databases() {
+        database.open_lane(leadership);
+    }
+    metrics::counter!("halite_became_primary_total").increment(1);
+    info!(node = cluster.identity().node_id, term, "primary");
+}

@@ -1,0 +1,337 @@
+//! How a node's part in the cluster is started and stopped.
+//!
+//! Start: open the log, find out who this data directory is, bring catalog and databases to the state at M (architecture,
+//! redo), and only then let Raft run. M is the highest index of which it is certain that the quorum has it.
+
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use halite_log::{Entry, EntryPayload, LogId, LogOptions, LogStore, MetaKey, Rt};
+use halite_proto::v1;
+use halite_proto::v1::command::Kind;
+use openraft::entry::RaftEntry as _;
+use openraft::{Config, Raft, SnapshotPolicy};
+use parking_lot::{Mutex, RwLock};
+use prost::Message as _;
+use rand::RngCore as _;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::catalog::{Catalog, Effect};
+use super::error::ClusterError;
+use super::formation::FirstMember;
+use super::freshness::Freshness;
+use super::identity::Identity;
+use super::ltx_log::{self, OpenChunks};
+use super::network::NetworkFactory;
+use super::opener::{self, Opener, RaftProposer};
+use super::read_index::ReadIndex;
+use super::role::{self, Role};
+use super::state_machine::{Shared, StateMachine, catalog_key};
+use super::transport::{Connector, Transport};
+use super::{Cluster, chores, command, repair};
+use crate::database::DatabaseOptions;
+
+/// What a node's part in the cluster is started with.
+#[derive(Clone)]
+pub struct ClusterOptions {
+    /// Id of this node, unique in the cluster for ever.
+    pub node_id: u64,
+    /// Name of the cluster: nodes of another name are refused.
+    pub cluster_name: String,
+    /// `host:port` that peers and clients reach this node at.
+    pub addr: String,
+    /// Where log and databases live.
+    pub data_dir: PathBuf,
+    /// The members that form the cluster the first time; empty for a node that waits to be added.
+    pub initial_members: Vec<FirstMember>,
+    /// Longest time without a word of the primary until the others elect a new one.
+    pub election_timeout: Duration,
+    /// How often the primary speaks when it has nothing to say.
+    pub heartbeat_interval: Duration,
+    /// Bytes of recent log entries kept in memory.
+    pub log_cache_bytes: usize,
+    /// Settings of the databases.
+    pub database: DatabaseOptions,
+    /// Databases that the primary creates when they are missing: name and page size.
+    pub databases: Vec<(String, u32)>,
+    /// Entries are kept until they are archived, up to a cap.
+    pub archived: bool,
+    /// How peers are reached.
+    pub connector: Arc<dyn Connector>,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("data directory cannot be used: {source}, path={}", path.display())]
+    DataDir {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] halite_log::OpenError),
+    /// The directory belongs to somebody else.
+    #[error("data directory belongs to {found}, this node is configured as {configured}: path={}", path.display())]
+    WrongNode {
+        /// Where.
+        path: PathBuf,
+        /// What the directory says.
+        found: String,
+        /// What the configuration says.
+        configured: String,
+    },
+    /// A database cannot be opened.
+    #[error("database {name:?} cannot be opened: {source}")]
+    Database {
+        /// Which.
+        name: String,
+        /// Why.
+        source: super::opener::OpenerError,
+    },
+    /// What is stored does not make sense.
+    #[error("stored state is damaged: {0}")]
+    Corrupt(String),
+    /// Raft refused to start.
+    #[error("raft does not start: {0}")]
+    Raft(String),
+}
+
+impl Cluster {
+    /// Starts everything but the cluster itself: see [`super::formation::form`].
+    pub(crate) async fn start(options: ClusterOptions) -> Result<Arc<Self>, StartError> {
+        let data_dir = options.data_dir.clone();
+        let log = open_log(&options).await?;
+        let identity = Arc::new(load_identity(&log, &options).await?);
+        let transport = Arc::new(Transport::new(identity.clone(), options.connector.clone()));
+        let proposer = Arc::new(RaftProposer::new(tokio::runtime::Handle::current()));
+        let opener = Opener {
+            data_dir: data_dir.clone(),
+            log: log.clone(),
+            proposer: proposer.clone(),
+            options: options.database.clone(),
+        };
+        let shared = recover(log.clone(), identity, opener).await?;
+        let state_machine = StateMachine { shared: shared.clone() };
+        let network = NetworkFactory { transport: transport.clone() };
+        let config = Arc::new(raft_config(&options)?);
+        // openraft draws its randomness (election timeouts) from this seed.
+        let seed = rand::rng().next_u64();
+        let raft = Raft::new(options.node_id, config, network, log, state_machine);
+        let raft = Rt::scope(seed, raft).await.map_err(|e| StartError::Raft(e.to_string()))?;
+        proposer.connect(raft.clone(), &shared);
+
+        let cluster = Arc::new(Self {
+            read_index: ReadIndex::start(raft.clone(), transport.clone()),
+            raft,
+            role: shared.role.clone(),
+            shared,
+            transport,
+            addr: options.addr.clone(),
+            data_dir,
+            lease: options.election_timeout,
+            options,
+            tasks: Mutex::default(),
+            stopping: watch::Sender::new(false),
+            known_term: AtomicU64::new(0),
+            started: Instant::now(),
+        });
+        let tasks = vec![
+            tokio::spawn(role::watch_role(cluster.clone())),
+            tokio::spawn(chores::run(cluster.clone())),
+            tokio::spawn(repair::run(cluster.clone())),
+        ];
+        *cluster.tasks.lock() = tasks;
+        Ok(cluster)
+    }
+
+    /// Ends in order: leadership is handed over, then lanes, Raft, databases, log.
+    pub(crate) async fn shutdown(&self) {
+        self.hand_over().await;
+        self.stopping.send_replace(true);
+        if let Err(error) = self.raft.shutdown().await {
+            warn!(%error, "raft did not stop cleanly");
+        }
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            // A task that panicked has said so already.
+            let _ = task.await;
+        }
+        let databases = std::mem::take(&mut *self.shared.databases.write());
+        for database in databases.into_values() {
+            database.shutdown().await;
+        }
+        if let Err(error) = self.shared.log.close().await {
+            warn!(%error, "log did not close cleanly");
+        }
+        info!("stopped");
+    }
+}
+
+fn raft_config(options: &ClusterOptions) -> Result<Config, StartError> {
+    // openraft elects after lease + a random timeout, both at most `election_timeout_max`: together our election timeout.
+    let max = u64::try_from(options.election_timeout.as_millis() / 2).unwrap_or(u64::MAX);
+    let heartbeat = u64::try_from(options.heartbeat_interval.as_millis()).unwrap_or(u64::MAX);
+    let config = Config {
+        cluster_name: options.cluster_name.clone(),
+        election_timeout_min: (max * 3 / 5).max(heartbeat + 1),
+        election_timeout_max: max,
+        heartbeat_interval: heartbeat,
+        enable_pre_vote: Some(true),
+        // Snapshots and purging are decided by `purge`, not by a count of entries.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        max_payload_entries: 64,
+        broadcast_submitted_on_append: Some(true),
+        backoff: "20ms 40ms 80ms ..200ms".to_owned(),
+        // A restarted primary is elected like any other.
+        enable_leader_restore: Some(false),
+        ..Config::default()
+    };
+    config.validate().map_err(|e| StartError::Raft(e.to_string()))
+}
+
+async fn open_log(options: &ClusterOptions) -> Result<LogStore, StartError> {
+    let dir = options.data_dir.clone();
+    let mut log_options = LogOptions::default();
+    log_options.cache_bytes = options.log_cache_bytes;
+    let opened = tokio::task::spawn_blocking(move || {
+        std::fs::create_dir_all(&dir).map_err(|source| StartError::DataDir { path: dir.clone(), source })?;
+        let staging = super::snapshot::staging_dir(&dir);
+        // What an earlier run pulled and did not install is of no use.
+        match std::fs::remove_dir_all(&staging) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(StartError::DataDir { path: staging, source });
+            }
+            _ => {}
+        }
+        LogStore::open(&dir.join("log"), log_options).map_err(StartError::Log)
+    });
+    opened.await.map_err(|e| StartError::Raft(e.to_string()))?
+}
+
+/// Who this data directory is; a new one becomes whom the configuration names.
+async fn load_identity(log: &LogStore, options: &ClusterOptions) -> Result<Identity, StartError> {
+    let key = MetaKey::node("identity").expect("a constant key without slashes");
+    let damaged = |e: String| StartError::Corrupt(e);
+    let ours = (options.cluster_name.clone(), options.node_id);
+    let stored = log.meta_get(&key).map_err(|e| damaged(e.to_string()))?;
+    let instance_id = match stored {
+        Some(bytes) => {
+            let stored: v1::IdentifyResponse =
+                v1::IdentifyResponse::decode(bytes).map_err(|e| damaged(format!("identity: {e}")))?;
+            if (&stored.cluster_name, stored.node_id) != (&ours.0, ours.1) {
+                let name = |cluster: &str, id| format!("node {id} of cluster {cluster:?}");
+                return Err(StartError::WrongNode {
+                    path: options.data_dir.clone(),
+                    found: name(&stored.cluster_name, stored.node_id),
+                    configured: name(&ours.0, ours.1),
+                });
+            }
+            stored.instance_id
+        }
+        None => {
+            let instance_id = random_id();
+            let identity = v1::IdentifyResponse {
+                cluster_name: ours.0.clone(),
+                node_id: ours.1,
+                instance_id: instance_id.clone(),
+                ..v1::IdentifyResponse::default()
+            };
+            log.meta_put(vec![(key, Some(identity.encode_to_vec().into()))], true)
+                .await
+                .map_err(|e| damaged(e.to_string()))?;
+            instance_id
+        }
+    };
+    Ok(Identity::new(ours.0, ours.1, instance_id))
+}
+
+pub(crate) fn random_id() -> String {
+    let mut rng = rand::rng();
+    format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64())
+}
+
+/// Brings catalog and databases to the state at M.
+async fn recover(log: LogStore, identity: Arc<Identity>, opener: Opener) -> Result<Arc<Shared>, StartError> {
+    let corrupt = |e: String| StartError::Corrupt(e);
+    let mut catalog = match log.meta_get(&catalog_key()).map_err(|e| corrupt(e.to_string()))? {
+        Some(bytes) => {
+            let wire = v1::Catalog::decode(bytes).map_err(|e| corrupt(format!("catalog: {e}")))?;
+            Catalog::from_wire(wire).map_err(|e| corrupt(e.to_string()))?
+        }
+        None => Catalog::default(),
+    };
+    let known = catalog.applied.as_ref().map_or(0, LogId::index);
+    let mut to = known.max(log.committed_log_id().as_ref().map_or(0, LogId::index));
+    for (_, bytes) in log
+        .meta_of_databases()
+        .map_err(|e| corrupt(e.to_string()))?
+        .into_iter()
+        .filter(|(key, _)| key.parts().last() == Some(&opener::TARGET))
+    {
+        let target = v1::DatabaseCheckpoint::decode(bytes).map_err(|e| corrupt(format!("checkpoint: {e}")))?;
+        to = to.max(target.raft_index);
+    }
+    let open_chunks = OpenChunks::default();
+    let first = log.indexes().start.max(known + 1);
+    for entry in ltx_log::entries(&log, first, to) {
+        let entry = entry.map_err(|e| corrupt(e.to_string()))?;
+        replay_metadata(&mut catalog, entry, &open_chunks).map_err(|e| corrupt(e.to_string()))?;
+    }
+    identity.learn(&catalog.cluster_id, catalog.nodes.clone());
+
+    let mut databases = std::collections::BTreeMap::new();
+    for database in catalog.databases().cloned().collect::<Vec<_>>() {
+        let open = opener
+            .reopen(&database, to)
+            .await
+            .map_err(|source| StartError::Database { name: database.name.clone(), source })?;
+        databases.insert(database.id, open);
+    }
+    info!(index = to, databases = databases.len(), "state recovered");
+    Ok(Arc::new(Shared {
+        catalog: Mutex::new(catalog),
+        databases: RwLock::new(databases),
+        applied: watch::Sender::new(to),
+        freshness: Mutex::new(Freshness::default()),
+        open_chunks,
+        log,
+        identity,
+        opener,
+        databases_changed: watch::Sender::new(0),
+        role: watch::Sender::new(Role::Joining),
+        readers: OnceLock::new(),
+    }))
+}
+
+/// One entry of the redo range, as far as the catalog is concerned.
+fn replay_metadata(catalog: &mut Catalog, entry: Entry, open_chunks: &OpenChunks) -> Result<(), ClusterError> {
+    let log_id = entry.log_id();
+    match entry.payload {
+        EntryPayload::Blank => {}
+        EntryPayload::Membership(membership) => catalog.set_membership(log_id, membership),
+        EntryPayload::Normal(payload) => match command::decode(payload)? {
+            Kind::Ltx(ltx) => {
+                open_chunks.close(ltx.proposal_id);
+            }
+            Kind::Chunk(chunk) => open_chunks.add(&chunk, log_id.index()),
+            metadata => {
+                let (_, effect) = catalog.apply(log_id.index(), metadata);
+                // The files follow from the catalog when all is replayed.
+                drop::<Effect>(effect);
+            }
+        },
+    }
+    catalog.applied = Some(log_id);
+    Ok(())
+}

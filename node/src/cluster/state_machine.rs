@@ -1,0 +1,290 @@
+//! The ordered apply: every committed entry passes here once, in log order, on every node.
+//!
+//! It decides the outcome of each gate (the lane's own entry arrives: open), hands other nodes' transactions to the databases,
+//! and keeps the catalog. An entry reaches SQLite only after it is on the local disk too: a quorum of others may be faster
+//! than this node's own fsync, and SQLite must never hold what the local log could lose.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use futures::{Stream, StreamExt};
+use halite_log::{EntryPayload, LogId, LogStore, MetaKey, TypeConfig};
+use halite_proto::v1;
+use halite_proto::v1::command::Kind;
+use openraft::OptionalSend;
+use openraft::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::entry::RaftEntry as _;
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use parking_lot::{Mutex, RwLock};
+use prost::Message as _;
+use tokio::sync::{oneshot, watch};
+use tracing::{error, info};
+
+use super::catalog::{Catalog, CatalogDatabase, Effect, Stored};
+use super::command;
+use super::error::ClusterError;
+use super::freshness::Freshness;
+use super::identity::Identity;
+use super::ltx_log::{self, OpenChunks};
+use super::opener::Opener;
+use super::role::Role;
+use super::snapshot::{SnapshotBuilder, SnapshotData, of_catalog};
+use crate::database::{ApplyError, Database, DatabaseId, Health, Leadership, ReaderPool};
+
+/// What the state machine shares with the rest of the node.
+pub(crate) struct Shared {
+    pub(crate) catalog: Mutex<Catalog>,
+    pub(crate) databases: RwLock<BTreeMap<u64, Arc<Database>>>,
+    /// Index up to which everything is visible to readers of this node.
+    pub(crate) applied: watch::Sender<u64>,
+    pub(crate) freshness: Mutex<Freshness>,
+    pub(crate) open_chunks: OpenChunks,
+    pub(crate) log: LogStore,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) opener: Opener,
+    /// Grows whenever a database appears or goes.
+    pub(crate) databases_changed: watch::Sender<u64>,
+    /// Who this node is at the moment; written by `role::watch_role` alone.
+    pub(crate) role: watch::Sender<Role>,
+    /// Closes its connections before a database goes.
+    pub(crate) readers: OnceLock<Arc<ReaderPool>>,
+}
+
+impl Shared {
+    pub(crate) fn database(&self, name: &str) -> Result<Arc<Database>, ClusterError> {
+        let id = self.catalog.lock().by_name(name).map(|d| d.id);
+        id.and_then(|id| self.database_by_id(id)).ok_or_else(|| ClusterError::no_such_database(name))
+    }
+
+    pub(crate) fn database_by_id(&self, id: u64) -> Option<Arc<Database>> {
+        self.databases.read().get(&id).cloned()
+    }
+
+    pub(crate) fn all_databases(&self) -> Vec<Arc<Database>> {
+        self.databases.read().values().cloned().collect()
+    }
+
+    /// Tells peers' checks what the catalog knows now.
+    pub(crate) fn publish_identity(&self) {
+        let catalog = self.catalog.lock();
+        self.identity.learn(&catalog.cluster_id, catalog.nodes.clone());
+    }
+
+    async fn persist_catalog(&self, sync: bool) -> io::Result<()> {
+        let bytes = self.catalog.lock().to_wire().encode_to_vec();
+        self.log
+            .meta_put(vec![(catalog_key(), Some(bytes.into()))], sync)
+            .await
+            .map_err(io::Error::other)
+    }
+
+    fn add_database(&self, id: u64, database: Arc<Database>) {
+        if let Role::Primary { term } = *self.role.borrow() {
+            database.open_lane(Leadership { term, leader_id: self.identity.node_id });
+        }
+        self.databases.write().insert(id, database);
+        self.databases_changed.send_modify(|n| *n += 1);
+    }
+
+    async fn remove_database(&self, database: &CatalogDatabase) -> io::Result<()> {
+        let open = self.databases.write().remove(&database.id);
+        if let Some(open) = open {
+            self.forget_readers(DatabaseId::new(database.id)).await;
+            open.shutdown().await;
+        }
+        self.databases_changed.send_modify(|n| *n += 1);
+        self.opener.delete(database).await
+    }
+
+    /// No reader holds the file any more when this returns.
+    pub(crate) async fn forget_readers(&self, id: DatabaseId) {
+        let Some(readers) = self.readers.get().cloned() else { return };
+        if tokio::task::spawn_blocking(move || readers.forget(id)).await.is_err() {
+            error!(database_id = %id, "a reader thread failed while it let go of a database");
+        }
+    }
+
+    fn set_applied(&self, index: u64) {
+        self.freshness.lock().applied(index);
+        self.applied.send_replace(index);
+    }
+}
+
+pub(crate) fn catalog_key() -> MetaKey {
+    MetaKey::node("catalog").expect("a constant key without slashes")
+}
+
+/// openraft's handle on [`Shared`].
+pub(crate) struct StateMachine {
+    pub(crate) shared: Arc<Shared>,
+}
+
+type Visible = oneshot::Receiver<Result<(), ApplyError>>;
+
+impl StateMachine {
+    /// Hands one transaction to its database; what comes back resolves when it is visible.
+    fn apply_ltx(&self, ltx: v1::LtxCommand, log_id: &LogId) -> Option<Pending> {
+        let (database_id, proposal_id) = (ltx.database_id, ltx.proposal_id);
+        let (index, term) = (log_id.index(), log_id.committed_leader_id().term);
+        let committed = ltx_log::committed(ltx, index, term, &self.shared.open_chunks, &self.shared.log);
+        let database = self.shared.database_by_id(database_id)?;
+        let Some(committed) = committed else {
+            database.refuse(proposal_id);
+            return None;
+        };
+        let visible = database.apply(committed);
+        Some(Pending { index, database, visible })
+    }
+
+    async fn apply_metadata(&self, index: u64, kind: Kind) -> io::Result<v1::CommandReply> {
+        let (reply, effect) = self.shared.catalog.lock().apply(index, kind);
+        match effect {
+            Effect::None => {}
+            Effect::IdentityChanged => self.shared.publish_identity(),
+            Effect::Create(database) => {
+                info!(database = %database.name, id = database.id, "create database");
+                let open = self.shared.opener.create(&database).await?;
+                self.shared.add_database(database.id, open);
+            }
+            Effect::Drop(database) => {
+                info!(database = %database.name, id = database.id, "drop database");
+                self.shared.remove_database(&database).await?;
+            }
+        }
+        Ok(reply)
+    }
+
+    async fn install(&self, meta: &SnapshotMetaOf<TypeConfig>, snapshot: SnapshotData) -> io::Result<()> {
+        let mut catalog = Catalog::from_wire(snapshot.catalog).map_err(io::Error::other)?;
+        catalog.applied = meta.last_log_id;
+        catalog.membership = meta.last_membership.clone();
+        let gone: Vec<_> = {
+            let ours = self.shared.catalog.lock();
+            ours.databases().filter(|d| catalog.database(d.id).is_none()).cloned().collect()
+        };
+        for database in gone {
+            self.shared.remove_database(&database).await?;
+        }
+        let missing: Vec<_> =
+            catalog.databases().filter(|d| self.shared.database_by_id(d.id).is_none()).cloned().collect();
+        for database in missing {
+            let open = self.shared.opener.create(&database).await?;
+            self.shared.add_database(database.id, open);
+        }
+        for staged in snapshot.staged {
+            if let Some(database) = self.shared.database_by_id(staged.database_id) {
+                staged.install(&database).await.map_err(io::Error::other)?;
+            }
+        }
+        *self.shared.catalog.lock() = catalog;
+        self.shared.open_chunks.clear();
+        self.shared.publish_identity();
+        self.shared.persist_catalog(true).await?;
+        self.shared.set_applied(meta.last_log_id.as_ref().map_or(0, LogId::index));
+        Ok(())
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, Stored), io::Error> {
+        let catalog = self.shared.catalog.lock();
+        Ok((catalog.applied, catalog.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut flushed = self.shared.log.flushed();
+        let mut pending: Vec<Pending> = Vec::new();
+        let mut last = None;
+        let mut catalog_changed = false;
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let log_id = entry.log_id();
+            let index = log_id.index();
+            flushed
+                .wait_for(|flushed| *flushed >= Some(index))
+                .await
+                .map_err(|_| io::Error::other("the log is closed"))?;
+            last = Some(log_id);
+            let mut reply = v1::CommandReply::default();
+            match entry.payload {
+                EntryPayload::Blank => {}
+                EntryPayload::Membership(membership) => {
+                    self.shared.catalog.lock().set_membership(log_id, membership);
+                    catalog_changed = true;
+                }
+                EntryPayload::Normal(payload) => match command::decode(payload).map_err(io::Error::other)? {
+                    Kind::Ltx(ltx) => pending.extend(self.apply_ltx(ltx, &log_id)),
+                    Kind::Chunk(chunk) => self.shared.open_chunks.add(&chunk, index),
+                    metadata => {
+                        // Ordered against the data: what came before is finished first.
+                        settle(&mut pending).await;
+                        reply = self.apply_metadata(index, metadata).await?;
+                        catalog_changed = true;
+                    }
+                },
+            }
+            if let Some(responder) = responder {
+                responder.send(command::encode_reply(&reply));
+            }
+        }
+        settle(&mut pending).await;
+        if let Some(last) = last {
+            self.shared.catalog.lock().applied = Some(last);
+            if catalog_changed {
+                self.shared.persist_catalog(false).await?;
+            }
+            self.shared.set_applied(last.index());
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder { shared: self.shared.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMetaOf<TypeConfig>,
+        snapshot: SnapshotData,
+    ) -> Result<(), io::Error> {
+        info!(databases = snapshot.staged.len(), last = ?meta.last_log_id, "install snapshot");
+        self.install(meta, snapshot).await
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, SnapshotData>>, io::Error> {
+        let catalog = self.shared.catalog.lock();
+        Ok(catalog.applied.is_some().then(|| of_catalog(&catalog)))
+    }
+}
+
+/// A transaction handed to its database, until it is visible.
+struct Pending {
+    index: u64,
+    database: Arc<Database>,
+    visible: Visible,
+}
+
+/// Waits until all is visible. A database that could not apply is marked by itself and repaired, one whose disk refuses goes on
+/// trying by itself; the others do not wait for them.
+async fn settle(pending: &mut Vec<Pending>) {
+    for Pending { index, database, visible } in pending.drain(..) {
+        let mut health = database.health();
+        let applied = tokio::select! {
+            biased;
+            applied = visible => applied,
+            _ = health.wait_for(|health| *health != Health::Fine) => continue,
+        };
+        match applied {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => error!(index, database = %database.spec().name, %error, "transaction not applied"),
+            Err(_) => error!(index, "the database stopped before it applied the transaction"),
+        }
+    }
+}

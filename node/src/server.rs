@@ -1,0 +1,226 @@
+//! A running node: everything started in order, and stopped in order.
+//!
+//! Start: log, databases, Raft ([`Cluster::start`]), gRPC, formation of the cluster, archiver. Stop: no new calls, leadership handed
+//! over, archiver, Raft, databases, log. When the log's disk fails, Raft stops by itself; the node then starts anew on the same
+//! directory until it works, so that it recovers when the cause is gone.
+
+mod options;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use halite_proto::v1::admin_server::AdminServer;
+use halite_proto::v1::halite_server::HaliteServer;
+use halite_proto::v1::peer_server::PeerServer;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tracing::{error, info, warn};
+
+use crate::api::grpc::{AdminService, SqlService};
+use crate::api::router::Router;
+use crate::archiver::{self, ArchiverOptions};
+use crate::cluster::formation;
+use crate::cluster::peer_service::PeerService;
+use crate::cluster::transport::MESSAGE_BYTES_MAX;
+use crate::cluster::{Cluster, ClusterError, ClusterOptions, StartError};
+use crate::config::Config;
+use crate::database::{ReaderPool, SystemHost};
+
+/// Calls that are under way when the node stops get this long.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a node whose disk failed tries again.
+const RESTART_EVERY: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+
+/// What a node is started with.
+#[derive(Clone)]
+pub struct ServerOptions {
+    /// Where gRPC listens.
+    pub listen: SocketAddr,
+    /// The cluster part.
+    pub cluster: ClusterOptions,
+    /// The archive part.
+    pub archiver: ArchiverOptions,
+    /// Threads that run reads.
+    pub reader_threads: usize,
+}
+
+/// Why a node does not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// Somebody else has the port, or the address is not this machine's.
+    #[error("cannot listen on {addr}: {source}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The cluster part does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// This node must not take part in the cluster.
+    #[error("{0}")]
+    Refused(ClusterError),
+    /// gRPC ended by itself.
+    #[error("gRPC server failed: {0}")]
+    Grpc(#[from] tonic::transport::Error),
+    /// Threads could not be started.
+    #[error("cannot start threads: {0}")]
+    Threads(std::io::Error),
+    /// A setting makes no sense.
+    #[error("{0}")]
+    Config(String),
+}
+
+/// Runs a node as its configuration says until `shutdown` resolves.
+///
+/// # Errors
+/// [`ServeError`]; a clean stop is `Ok`.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+    serve(options::from_config(&config)?, shutdown).await
+}
+
+/// Why one life of the node ended.
+enum Ended {
+    Shutdown,
+    /// Raft stopped: its storage failed.
+    RaftStopped(String),
+}
+
+/// Runs a node until `shutdown` resolves.
+///
+/// # Errors
+/// [`ServeError`]; a clean stop is `Ok`.
+pub async fn serve(options: ServerOptions, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+    let (stop, stopping) = watch::channel(false);
+    let life = lives(options, stopping);
+    tokio::pin!(life, shutdown);
+    tokio::select! {
+        ended = &mut life => ended,
+        () = &mut shutdown => {
+            stop.send_replace(true);
+            life.await
+        }
+    }
+}
+
+async fn lives(options: ServerOptions, mut stopping: watch::Receiver<bool>) -> Result<(), ServeError> {
+    let mut first = true;
+    loop {
+        match live(&options, stopping.clone()).await {
+            Ok(Ended::Shutdown) => return Ok(()),
+            Ok(Ended::RaftStopped(why)) => error!(why, "the node's storage failed: starting anew until it works"),
+            Err(error) if first => return Err(error),
+            Err(ServeError::Refused(error)) => return Err(ServeError::Refused(error)),
+            Err(error) => warn!(%error, "not started yet, trying again"),
+        }
+        first = false;
+        tokio::select! {
+            () = tokio::time::sleep(RESTART_EVERY) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+        }
+    }
+}
+
+async fn live(options: &ServerOptions, stopping: watch::Receiver<bool>) -> Result<Ended, ServeError> {
+    let addr = options.listen;
+    // The port first: a second node on the same machine finds out before it touches anything.
+    let listener = TcpListener::bind(addr).await.map_err(|source| ServeError::Listen { addr, source })?;
+    let cluster = Cluster::start(options.cluster.clone()).await?;
+    let readers = ReaderPool::start(options.reader_threads, SystemHost::shared()).map_err(ServeError::Threads)?;
+    cluster.use_readers(readers.clone());
+    let router = Router::new(cluster.clone(), readers.clone());
+
+    let (stop_grpc, grpc_stopping) = watch::channel(false);
+    let (stop_archiver, archiver_stopping) = watch::channel(false);
+    let grpc = tokio::spawn(serve_grpc(listener, router, grpc_stopping));
+    info!(node = options.cluster.node_id, %addr, "listening");
+    let archiver = tokio::spawn(archiver::run(cluster.clone(), options.archiver.clone(), archiver_stopping));
+
+    let ended = wait(&cluster, options, stopping).await;
+
+    stop_archiver.send_replace(true);
+    if archiver.await.is_err() {
+        warn!("the archiver did not end cleanly");
+    }
+    // While it hands leadership over, this node still answers: callers learn who leads next.
+    cluster.hand_over().await;
+    stop_grpc.send_replace(true);
+    match tokio::time::timeout(DRAIN_TIMEOUT, grpc).await {
+        Ok(Ok(result)) => result?,
+        Ok(Err(_)) => warn!("the gRPC server did not end cleanly"),
+        Err(_) => warn!("calls were still under way after 5 s"),
+    }
+    tokio::task::spawn_blocking(move || readers.shutdown()).await.unwrap_or_default();
+    cluster.shutdown().await;
+    ended
+}
+
+async fn wait(
+    cluster: &Arc<Cluster>,
+    options: &ServerOptions,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<Ended, ServeError> {
+    let form = async {
+        if options.cluster.initial_members.is_empty() {
+            info!("waiting to be added: halite member add {} {}", options.cluster.node_id, cluster.addr());
+            return Ok(());
+        }
+        formation::form(cluster, &options.cluster.initial_members).await
+    };
+    tokio::select! {
+        _ = stopping.wait_for(|stopping| *stopping) => return Ok(Ended::Shutdown),
+        why = cluster.stopped() => return Ok(Ended::RaftStopped(why)),
+        formed = form => formed.map_err(ServeError::Refused)?,
+    }
+    tokio::select! {
+        _ = stopping.wait_for(|stopping| *stopping) => Ok(Ended::Shutdown),
+        why = cluster.stopped() => Ok(Ended::RaftStopped(why)),
+    }
+}
+
+async fn serve_grpc(
+    listener: TcpListener,
+    router: Arc<Router>,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error> {
+    let cluster = router.cluster().clone();
+    let incoming = TcpListenerStream::new(listener);
+    let incoming = futures::StreamExt::map(incoming, |stream: std::io::Result<tokio::net::TcpStream>| {
+        if let Ok(stream) = &stream {
+            // A connection that is gone already says so when it is read.
+            let _ = stream.set_nodelay(true);
+        }
+        stream
+    });
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .add_service(
+            HaliteServer::new(SqlService::new(router))
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+        )
+        .add_service(AdminServer::new(AdminService::new(cluster.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(
+            PeerServer::new(PeerService::new(cluster))
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+        )
+        .serve_with_incoming_shutdown(incoming, async move {
+            // The sender lives as long as the node.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        })
+        .await
+}
