@@ -12,22 +12,28 @@
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 
 use halite_ltx::PageNo;
 use halite_proto::v1;
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 mod applied;
 mod committed_ltx;
 mod error;
 mod failure;
+mod guard;
 mod host;
 mod lane;
 mod proposer;
 mod reader_pool;
 mod reply;
+mod sessions;
 mod snapshot;
 mod spec;
+mod statement;
 mod transaction;
 mod write_job;
 
@@ -46,13 +52,15 @@ pub use transaction::{
 pub use write_job::{CallKey, WriteJob};
 
 use lane::inbox::{Inbox, Install, Job, Ordered, PendingApply, Task};
+use lane::shared::Shared;
 
 /// One SQLite file of this node. See the module.
 pub struct Database {
     spec: DatabaseSpec,
     inbox: Arc<Inbox>,
-    applied: watch::Receiver<Applied>,
-    health: watch::Receiver<Health>,
+    shared: Arc<Shared>,
+    stopped: watch::Receiver<bool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Database {
@@ -70,6 +78,22 @@ impl Database {
         options: DatabaseOptions,
     ) -> Result<Arc<Database>, OpenError> {
         lane::open(spec, redo, proposer, checkpoints, options)
+    }
+
+    fn new(
+        spec: DatabaseSpec,
+        inbox: Arc<Inbox>,
+        shared: Arc<Shared>,
+        stopped: watch::Receiver<bool>,
+        thread: JoinHandle<()>,
+    ) -> Self {
+        Database {
+            spec,
+            inbox,
+            shared,
+            stopped,
+            thread: Mutex::new(Some(thread)),
+        }
     }
 
     /// Which database this is.
@@ -92,6 +116,12 @@ impl Database {
         receiver
     }
 
+    /// The entry with this `proposal_id` never enters the history: Raft turned it away, or one of its chunks. A gate that waits for it is
+    /// refused, and its callers are told that nothing was written.
+    pub fn refuse(&self, proposal_id: u64) {
+        self.inbox.push_ordered(Ordered::Refuse { proposal_id });
+    }
+
     /// Takes writes from now on, under `leadership`. To be called when every entry up to and with the term's first is applied.
     pub fn open_lane(&self, leadership: Leadership) {
         self.inbox.push_ordered(Ordered::Open(leadership));
@@ -107,7 +137,13 @@ impl Database {
 
     /// Hands over write jobs. Never blocks; every job is answered exactly once.
     pub fn submit(&self, jobs: Vec<WriteJob>) {
-        let jobs = jobs.into_iter().map(Job::Write).collect();
+        let jobs = jobs
+            .into_iter()
+            .map(|job| match job.statements.as_slice() {
+                [only] if statement::is_vacuum(&only.sql) => Job::Alone(job),
+                _ => Job::Write(job),
+            })
+            .collect();
         self.inbox.submit(jobs);
     }
 
@@ -139,23 +175,23 @@ impl Database {
 
     /// What readers of this node see; changes with every transaction.
     pub fn applied(&self) -> watch::Receiver<Applied> {
-        self.applied.clone()
+        self.shared.applied.subscribe()
     }
 
     /// Whether the database can follow its log.
     pub fn health(&self) -> watch::Receiver<Health> {
-        self.health.clone()
+        self.shared.health.subscribe()
     }
 
     /// Everything about it at this moment.
     pub fn status(&self) -> Status {
         Status {
-            applied: *self.applied.borrow(),
-            health: self.health.borrow().clone(),
-            wal_bytes: 0,
+            applied: *self.shared.applied.borrow(),
+            health: self.shared.health.borrow().clone(),
+            wal_bytes: self.shared.wal_bytes.load(Ordering::Relaxed),
             queued_jobs: self.inbox.queued_jobs(),
-            batches: 0,
-            batched_jobs: 0,
+            batches: self.shared.batches.load(Ordering::Relaxed),
+            batched_jobs: self.shared.batched_jobs.load(Ordering::Relaxed),
         }
     }
 
@@ -178,8 +214,17 @@ impl Database {
     /// Checksums of the pages this node holds, from `first` on, at most `count`; fewer (or none) at the end of the database. What a receiver sends
     /// to ask for a page diff.
     pub fn page_checksums(&self, first: PageNo, count: usize) -> Vec<u64> {
-        let _ = (first, count);
-        Vec::new()
+        let Some(pager) = self.shared.pager() else {
+            return Vec::new();
+        };
+        let start = first.get().saturating_sub(1) as usize;
+        pager
+            .page_checksums()
+            .iter()
+            .skip(start)
+            .take(count)
+            .map(|checksum| checksum.get())
+            .collect()
     }
 
     /// Installs the answer to a page diff in one transaction: afterwards the database is at `state`, whatever it was before.
@@ -202,6 +247,15 @@ impl Database {
     /// Ends the lane and closes the file. Connections of a [`ReaderPool`] have to be closed before ([`ReaderPool::forget`]).
     pub async fn shutdown(&self) {
         self.inbox.shut_down();
+        let mut stopped = self.stopped.clone();
+        // An error means that the thread is gone as well.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!(database = %self.spec.name, "the lane has panicked");
+        }
+        self.shared.close();
     }
 
     /// Blocks until the lane waits: for work, for a step of an interactive transaction, or at the gate. For drivers that run a lane in lockstep.
@@ -214,3 +268,21 @@ impl Database {
         self.inbox.wake();
     }
 }
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // Its thread holds what it needs and ends by itself.
+        self.inbox.shut_down();
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

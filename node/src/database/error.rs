@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use halite_ltx::{Checksum, Txid};
+use halite_ltx::{Checksum, PageSize, Txid};
 
 /// Why [`Database::open`](super::Database::open) failed.
 #[derive(Debug, thiserror::Error)]
@@ -14,15 +14,20 @@ pub enum OpenError {
         "a file is in the way of a new database, and it is not one this node made: move it away path={0}"
     )]
     ForeignFile(PathBuf),
-    /// A record of an earlier checkpoint does not make sense.
-    #[error("checkpoint record is damaged: {0}")]
-    CheckpointRecord(String),
+    /// The file has another page size than the catalog says.
+    #[error("page size of the file differs expected={expected} found={found}")]
+    PageSize {
+        /// Of the catalog.
+        expected: PageSize,
+        /// Of the file.
+        found: PageSize,
+    },
     /// The pager could not open the file.
     #[error("database file cannot be opened: {0}")]
     Pager(#[source] halite_pager::OpenError),
-    /// SQLite could not open the file.
-    #[error("database cannot be opened: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    /// A connection to it could not be opened.
+    #[error("database cannot be connected to: {0}")]
+    Connection(#[source] halite_pager::PagerError),
     /// The lane's thread could not be started.
     #[error("lane cannot be started: {0}")]
     Thread(#[source] io::Error),

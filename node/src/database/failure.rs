@@ -75,3 +75,18 @@ pub(super) fn sql(message: impl Into<String>, sqlite_code: i32) -> Error {
         ..error(ErrorCode::Sql, message)
     }
 }
+
+/// An interactive transaction with this key is in the database already.
+pub(super) fn already_committed(raft_index: u64) -> Error {
+    error(
+        ErrorCode::AlreadyExists,
+        format!(
+            "a transaction with this idempotency key is committed already raft_index={raft_index}"
+        ),
+    )
+}
+
+/// There is something in the way.
+pub(super) fn already_exists(message: impl Into<String>) -> Error {
+    error(ErrorCode::AlreadyExists, message)
+}

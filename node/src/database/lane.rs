@@ -1,12 +1,66 @@
 //! The lane: the one thread that owns a database's writer and applier.
+//!
+//! It takes one thing after the other from its [`inbox`](inbox::Inbox): entries to apply, batches of jobs, an interactive transaction, a checkpoint.
+//! Nothing here decides whether a commit is good: see [`gate`].
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{CheckpointStore, Database, DatabaseOptions, DatabaseSpec, OpenError, Proposer, Redo};
+use halite_pager::{Applier, CapturedTransaction, OpenOptions, PagerError, Writer};
+use halite_proto::v1;
+use prost::Message;
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
 
+use super::guard::Guard;
+use super::sessions::Sessions;
+use super::snapshot::DatabaseSnapshot;
+use super::{
+    Applied, CheckpointStore, Database, DatabaseOptions, DatabaseSpec, Health, Host, Leadership,
+    OpenError, Proposer, Redo, WriteJob, failure, statement,
+};
+use gate::{Armed, LaneGate};
+use inbox::{Inbox, Job, Ordered, PendingApply, Task, Work};
+use shared::Shared;
+
+mod apply;
+mod batch;
+mod checkpoint;
+mod gate;
 pub(super) mod inbox;
+mod interactive;
+mod redo;
+pub(super) mod shared;
 
-/// Opens the file and starts the lane's thread.
+/// Statements of callers kept prepared.
+const STATEMENT_CACHE: usize = 256;
+
+/// See the module. Lives on its thread.
+struct Lane {
+    // Closed before the pager is let go.
+    writer: Writer,
+    applier: Applier,
+    pager: Arc<halite_pager::Database>,
+    spec: DatabaseSpec,
+    options: DatabaseOptions,
+    host: Arc<dyn Host>,
+    inbox: Arc<Inbox>,
+    shared: Arc<Shared>,
+    gate: Arc<LaneGate>,
+    guard: Guard,
+    checkpoints: Arc<dyn CheckpointStore>,
+    /// While the lane is open.
+    leadership: Option<Leadership>,
+    applied: Applied,
+    sessions: Sessions,
+    last_timestamp_ms: i64,
+    idle_at: Option<Instant>,
+    /// An own entry that the quorum has and SQLite could not write: comes before everything else.
+    unwritten: Option<PendingApply>,
+}
+
+/// Opens the file, redoes what the log has, and starts the lane's thread.
 pub(super) fn open(
     spec: DatabaseSpec,
     redo: Redo,
@@ -14,9 +68,306 @@ pub(super) fn open(
     checkpoints: Arc<dyn CheckpointStore>,
     options: DatabaseOptions,
 ) -> Result<Arc<Database>, OpenError> {
-    let _ = (redo, proposer, checkpoints, options);
-    Err(OpenError::CheckpointRecord(format!(
-        "the lane comes with the pager database={}",
-        spec.name
+    let pager_options = OpenOptions {
+        page_size: spec.page_size,
+        ..OpenOptions::default()
+    };
+    let pager =
+        halite_pager::Database::open(&spec.path, &pager_options).map_err(OpenError::Pager)?;
+    if pager.page_size() != spec.page_size {
+        return Err(OpenError::PageSize {
+            expected: spec.page_size,
+            found: pager.page_size(),
+        });
+    }
+    let mut redo = redo;
+    let mut entries = redo.entries.peekable();
+    if redo.checkpoint.is_none() && entries.peek().is_none() && pager.page_count() > 0 {
+        return Err(OpenError::ForeignFile(spec.path));
+    }
+    redo.entries = Box::new(entries);
+    let mut applier = pager.applier().map_err(OpenError::Connection)?;
+    let redone = redo::redo(&mut applier, redo);
+
+    let host = options.host.clone();
+    let inbox = Arc::new(Inbox::new(options.queued_jobs_max, host.clone()));
+    let shared = Arc::new(Shared::new(redone.applied, redone.health, pager.clone()));
+    let gate = Arc::new(LaneGate::new(
+        spec.id,
+        inbox.clone(),
+        shared.clone(),
+        proposer,
+        host.random(),
+    ));
+    let (writer, guard) =
+        open_writer(&pager, &gate, &inbox, &host).map_err(OpenError::Connection)?;
+    let lane = Lane {
+        writer,
+        applier,
+        pager,
+        spec: spec.clone(),
+        options,
+        host: host.clone(),
+        inbox: inbox.clone(),
+        shared: shared.clone(),
+        gate,
+        guard,
+        checkpoints,
+        leadership: None,
+        applied: redone.applied,
+        sessions: redone.sessions,
+        last_timestamp_ms: redone.last_timestamp_ms,
+        idle_at: None,
+        unwritten: None,
+    };
+    let (stopped_sender, stopped) = watch::channel(false);
+    let thread_inbox = inbox.clone();
+    let thread = host
+        .spawn(
+            format!("lane-{}", spec.name),
+            Box::new(move || {
+                let end = std::panic::catch_unwind(AssertUnwindSafe(move || lane.run()));
+                thread_inbox.lane_ended();
+                stopped_sender.send_replace(true);
+                if let Err(panic) = end {
+                    std::panic::resume_unwind(panic);
+                }
+            }),
+        )
+        .map_err(OpenError::Thread)?;
+    Ok(Arc::new(Database::new(
+        spec, inbox, shared, stopped, thread,
     )))
+}
+
+/// Opens the connection for SQL writes, guarded.
+fn open_writer(
+    pager: &Arc<halite_pager::Database>,
+    gate: &Arc<LaneGate>,
+    inbox: &Arc<Inbox>,
+    host: &Arc<dyn Host>,
+) -> Result<(Writer, Guard), PagerError> {
+    let decide = gate.clone();
+    let mut writer = pager.writer(Box::new(move |transaction: &CapturedTransaction<'_>| {
+        halite_pager::Gate::commit(&*decide, transaction)
+    }))?;
+    let connection = writer.connection_mut();
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    connection.execute_batch("PRAGMA foreign_keys = ON")?;
+    let stop = inbox.clone();
+    let guard = Guard::install(connection, host.clone(), move || stop.interrupted())?;
+    gate.set_guard(guard.clone());
+    Ok((writer, guard))
+}
+
+impl Lane {
+    fn run(mut self) {
+        loop {
+            match self.inbox.next(batch::BATCH_JOBS_MAX, self.idle_at) {
+                Work::Ordered(item) => self.take_ordered(item),
+                Work::Task(task) => self.take_task(task),
+                Work::Jobs(jobs) => self.take_jobs(jobs),
+                Work::Idle => {
+                    self.checkpoint_idle();
+                    continue;
+                }
+                Work::Shutdown => return,
+            }
+            self.checkpoint_if_large();
+        }
+    }
+
+    fn take_ordered(&mut self, item: Ordered) {
+        match item {
+            Ordered::Apply(entry) => self.apply(entry),
+            Ordered::Open(leadership) => self.leadership = Some(leadership),
+            Ordered::Close { done } => {
+                self.leadership = None;
+                // Nobody listening is the listener's business, here and below.
+                let _ = done.send(());
+            }
+            Ordered::Install(install) => self.install(install),
+            // The commit it is meant for is over.
+            Ordered::Refuse { .. } => {}
+        }
+    }
+
+    fn take_task(&mut self, task: Task) {
+        match task {
+            Task::Checkpoint { reply } => {
+                let result = self.checkpoint().and_then(|complete| match complete {
+                    true => Ok(()),
+                    false => Err(failure::unavailable(
+                        "readers keep a part of the WAL from the file",
+                        Duration::from_secs(1),
+                    )),
+                });
+                let _ = reply.send(result);
+            }
+            Task::Snapshot { reply } => {
+                let _ = reply.send(self.snapshot());
+            }
+        }
+    }
+
+    fn take_jobs(&mut self, jobs: Vec<Job>) {
+        let mut writes: Vec<WriteJob> = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            match job {
+                Job::Write(job) => writes.push(job),
+                Job::Alone(job) => self.run_alone(job),
+                Job::Begin(begin) => self.run_interactive(begin),
+                Job::Import {
+                    path,
+                    overwrite,
+                    reply,
+                } => self.import(&path, overwrite, reply),
+            }
+        }
+        if !writes.is_empty() {
+            self.run_batch(writes);
+        }
+    }
+
+    fn snapshot(&self) -> Result<DatabaseSnapshot, v1::Error> {
+        if let Health::NeedsRepair { why, .. } = &*self.shared.health.borrow() {
+            return Err(failure::corrupt(format!(
+                "the database needs repair here: {why}"
+            )));
+        }
+        let pages = self
+            .pager
+            .snapshot()
+            .map_err(|error| failure::internal(apply::describe(&error)))?;
+        let state = v1::DatabaseState {
+            txid: self.applied.position.txid.get(),
+            checksum: self.applied.position.checksum.get(),
+            page_size: self.spec.page_size.get(),
+            page_count: self.applied.page_count,
+            raft_index: self.applied.raft_index,
+            sessions: self.sessions.to_proto().encode_to_vec().into(),
+        };
+        DatabaseSnapshot::new(state, pages, self.last_timestamp_ms)
+    }
+
+    fn import(
+        &mut self,
+        path: &std::path::Path,
+        overwrite: bool,
+        reply: oneshot::Sender<Result<Applied, v1::Error>>,
+    ) {
+        let refusal = self.refusal().or_else(|| {
+            (!overwrite && !self.is_empty())
+                .then(|| failure::already_exists("the database is not empty"))
+        });
+        if let Some(error) = refusal {
+            let _ = reply.send(Err(error));
+            return;
+        }
+        self.arm(Vec::new());
+        let imported = self.writer.import(path);
+        let result = match (self.gate.take_decision(), imported) {
+            (gate::Decision::Open(entry), _) => {
+                let index = entry.ltx.index;
+                self.unwritten = self.finish_own(entry).err();
+                Ok(Applied {
+                    raft_index: index,
+                    ..self.applied
+                })
+            }
+            (gate::Decision::NotProposed(error), _) => Err(error),
+            (gate::Decision::Unknown, _) => Err(failure::outcome_unknown()),
+            (gate::Decision::NotReached, Ok(())) => Ok(self.applied),
+            (gate::Decision::NotReached, Err(error)) => {
+                Err(failure::invalid(apply::describe(&error)))
+            }
+        };
+        let _ = reply.send(result);
+        self.retry_unwritten();
+    }
+
+    /// No table, index, view or trigger is in it.
+    fn is_empty(&self) -> bool {
+        let count = self
+            .connection()
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| {
+                row.get::<_, i64>(0)
+            });
+        matches!(count, Ok(0))
+    }
+
+    /// Writes an own entry that SQLite could not.
+    fn retry_unwritten(&mut self) {
+        if let Some(entry) = self.unwritten.take() {
+            self.catch_up(entry);
+        }
+    }
+
+    // ---- the writer's connection ----
+
+    fn connection(&self) -> &Connection {
+        self.writer.connection()
+    }
+
+    /// No transaction is open on it.
+    fn writer_is_idle(&self) -> bool {
+        self.connection().is_autocommit()
+    }
+
+    /// Runs a statement of the lane's own.
+    fn own(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection()
+            .prepare_cached(sql)?
+            .raw_execute()
+            .map(drop)
+    }
+
+    fn begin(&self) -> rusqlite::Result<()> {
+        self.own("BEGIN IMMEDIATE")
+    }
+
+    fn explain(&self, error: rusqlite::Error) -> v1::Error {
+        statement::explain(error, &self.guard)
+    }
+
+    fn reopen_writer(&mut self) -> Result<(), PagerError> {
+        let (writer, guard) = open_writer(&self.pager, &self.gate, &self.inbox, &self.host)?;
+        self.writer = writer;
+        self.guard = guard;
+        Ok(())
+    }
+
+    /// Why nothing may be written now.
+    fn refusal(&self) -> Option<v1::Error> {
+        if self.leadership.is_none() || self.inbox.interrupted() {
+            return Some(
+                self.inbox
+                    .closed()
+                    .unwrap_or_else(|| failure::not_primary(None)),
+            );
+        }
+        None
+    }
+
+    /// Lets the next commit pass to the quorum.
+    fn arm(&mut self, outcomes: Vec<v1::SessionOutcomes>) {
+        let Some(leadership) = self.leadership else {
+            return;
+        };
+        self.last_timestamp_ms = self.last_timestamp_ms.max(self.host.unix_ms());
+        self.gate.arm(Armed {
+            leadership,
+            position: self.applied.position,
+            outcomes,
+            timestamp_ms: self.last_timestamp_ms,
+        });
+    }
+
+    fn set_health(&self, health: Health) {
+        self.shared.health.send_if_modified(|now| {
+            let changed = *now != health;
+            *now = health;
+            changed
+        });
+    }
 }

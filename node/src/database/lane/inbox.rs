@@ -25,8 +25,14 @@ use crate::database::{
 pub(in crate::database) enum Ordered {
     Apply(PendingApply),
     Open(Leadership),
-    Close { done: oneshot::Sender<()> },
+    Close {
+        done: oneshot::Sender<()>,
+    },
     Install(Install),
+    /// This proposal never enters the history: Raft turned it away, or one of its chunks.
+    Refuse {
+        proposal_id: u64,
+    },
 }
 
 /// A committed entry on its way in.
@@ -145,6 +151,7 @@ struct State {
     closed: Option<v1::Error>,
     shutdown: bool,
     parked: bool,
+    ended_thread: bool,
 }
 
 /// How often a waiting lane looks for queued jobs whose time has run out.
@@ -182,6 +189,7 @@ impl Inbox {
                 closed: Some(failure::not_primary(None)),
                 shutdown: false,
                 parked: false,
+                ended_thread: false,
             }),
             wake: Condvar::new(),
             parked: Condvar::new(),
@@ -303,9 +311,32 @@ impl Inbox {
     /// Waits until the lane has nothing to do but wait: for work, for a step, or at the gate.
     pub(in crate::database) fn settle(&self) {
         let mut state = self.state.lock();
-        while !state.parked {
+        while !state.parked && !state.ended_thread {
             self.parked.wait(&mut state);
         }
+    }
+
+    /// The lane's thread is over: nobody has to wait for it.
+    pub(in crate::database) fn lane_ended(&self) {
+        self.shut_down();
+        let mut state = self.state.lock();
+        state.ended_thread = true;
+        let transaction = state.transaction.take();
+        let steps = std::mem::take(&mut state.steps);
+        let error = state
+            .closed
+            .clone()
+            .unwrap_or_else(|| failure::not_primary(None));
+        state.ended = transaction.map(|id| (id, error.clone()));
+        drop(state);
+        self.parked.notify_all();
+        steps
+            .into_iter()
+            .for_each(|step| step.refuse(error.clone()));
+    }
+
+    pub(in crate::database) fn is_shut_down(&self) -> bool {
+        self.state.lock().shutdown
     }
 
     pub(in crate::database) fn queued_jobs(&self) -> usize {
@@ -354,14 +385,6 @@ impl Inbox {
         }
         for job in jobs.into_iter().rev() {
             state.jobs.push_front(Job::Write(job));
-        }
-    }
-
-    /// Puts an entry back in front: it could not be written now.
-    pub(in crate::database) fn put_back_ordered(&self, item: Ordered) {
-        let mut state = self.state.lock();
-        if !state.shutdown {
-            state.ordered.push_front(item);
         }
     }
 

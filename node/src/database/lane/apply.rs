@@ -1,0 +1,290 @@
+//! Applying what the log says: committed entries in order, and page diffs.
+
+use std::io::Read;
+use std::time::Duration;
+
+use halite_ltx::{Checksum, DecodeError, Decoder, PageSize, Position, Txid};
+use halite_pager::{Applier, ApplyError as PagerApplyError, ApplyTarget, CommitOutcome, PageSink};
+use halite_proto::v1;
+use prost::Message;
+use rusqlite::ErrorCode;
+
+use super::Lane;
+use super::inbox::{Install, PendingApply};
+use crate::database::sessions::Sessions;
+use crate::database::{Applied, ApplyError, CommittedLtx, Health, InstallError, failure};
+
+/// First and longest pause before an entry that could not be written is tried again.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
+
+/// Why pages were not applied.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PagesError {
+    #[error(transparent)]
+    Apply(#[from] PagerApplyError),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error("{0}")]
+    Mismatch(String),
+}
+
+impl PagesError {
+    /// Another try may succeed: nothing says that the entry or the file is wrong.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            PagesError::Apply(
+                PagerApplyError::WriterActive
+                | PagerApplyError::Write(_)
+                | PagerApplyError::File { .. },
+            ) => true,
+            PagesError::Apply(PagerApplyError::Sqlite(error)) => !matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+            ),
+            PagesError::Decode(error) => error.is_io(),
+            _ => false,
+        }
+    }
+}
+
+/// Gives the pages of one LTX to the sink, and proves them.
+pub(super) fn pour(
+    reader: impl Read,
+    sink: &mut PageSink<'_>,
+    page_size: PageSize,
+    txid: Txid,
+    commit_pages: u32,
+) -> Result<(), PagesError> {
+    let mut decoder = Decoder::new(reader)?;
+    let header = *decoder.header();
+    if header.page_size != page_size || header.max_txid != txid || header.commit != commit_pages {
+        return Err(PagesError::Mismatch(format!(
+            "LTX is not what its entry says page_size={} max_txid={} commit={} entry_txid={txid} entry_commit={commit_pages}",
+            header.page_size, header.max_txid, header.commit
+        )));
+    }
+    let mut page = Vec::new();
+    while let Some(pgno) = decoder.next_page(&mut page)? {
+        sink.page(pgno, &page)?;
+    }
+    decoder.finish()?;
+    Ok(())
+}
+
+/// Applies one entry to a database that is just before it.
+fn apply_entry(applier: &mut Applier, ltx: &CommittedLtx) -> Result<(), PagesError> {
+    let command = &ltx.command;
+    let page_size = applier.database().page_size();
+    let target = ApplyTarget {
+        page_count: command.commit_pages,
+        expected_pre: Some(Checksum::new(command.pre_checksum)),
+        expected_post: Some(Checksum::new(command.post_checksum)),
+    };
+    let reader = std::io::BufReader::new(ltx.reader());
+    applier.apply(target, |sink| {
+        pour(
+            reader,
+            sink,
+            page_size,
+            Txid::new(command.txid),
+            command.commit_pages,
+        )
+    })?;
+    Ok(())
+}
+
+impl Lane {
+    /// Applies an entry, or skips it if it is here already.
+    pub(super) fn apply(&mut self, entry: PendingApply) {
+        let command = &entry.ltx.command;
+        let txid = Txid::new(command.txid);
+        let here = self.applied.position;
+        if txid <= here.txid {
+            // Nobody listening is the listener's business, here and below.
+            let _ = entry.reply.send(Ok(()));
+            return;
+        }
+        if let Health::NeedsRepair { why, .. } = &*self.shared.health.borrow() {
+            let _ = entry.reply.send(Err(ApplyError::NeedsRepair(why.clone())));
+            return;
+        }
+        let error = if txid != here.txid.next() {
+            Some(ApplyError::Gap {
+                applied: here.txid,
+                found: txid,
+            })
+        } else if command.pre_checksum != here.checksum.get() {
+            Some(ApplyError::Diverged {
+                txid,
+                expected: command.pre_checksum,
+                found: here.checksum,
+            })
+        } else {
+            None
+        };
+        match error {
+            Some(error) => self.give_up(entry, error),
+            None => self.catch_up(entry),
+        }
+    }
+
+    /// Applies the entry that follows, however often it takes.
+    pub(super) fn catch_up(&mut self, entry: PendingApply) {
+        let mut pause = RETRY_FIRST;
+        loop {
+            self.shared.will_show(entry.ltx.index);
+            let error = match apply_entry(&mut self.applier, &entry.ltx) {
+                Ok(()) => {
+                    self.set_health(Health::Fine);
+                    return self.finish(entry);
+                }
+                Err(error) => error,
+            };
+            let reason = describe(&error);
+            if !error.may_pass() {
+                let txid = Txid::new(entry.ltx.command.txid);
+                return self.give_up(entry, ApplyError::Corrupt { txid, reason });
+            }
+            let why = format!("a committed transaction cannot be written here: {reason}");
+            tracing::error!(database = %self.spec.name, %why, "database is behind");
+            self.set_health(Health::Behind { why: why.clone() });
+            self.leadership = None;
+            self.inbox
+                .close_from_within(failure::unavailable(why, RETRY_LONGEST));
+            self.inbox.back_off(self.host.now() + pause);
+            if self.inbox.is_shut_down() {
+                return;
+            }
+            pause = (pause * 2).min(RETRY_LONGEST);
+        }
+    }
+
+    fn give_up(&mut self, entry: PendingApply, error: ApplyError) {
+        tracing::error!(database = %self.spec.name, %error, "database needs repair");
+        self.set_health(Health::NeedsRepair {
+            why: error.to_string(),
+            readable: true,
+        });
+        let _ = entry.reply.send(Err(error));
+    }
+
+    /// Our own entry: SQLite has published it, or `Err` if it could not.
+    pub(super) fn finish_own(&mut self, entry: PendingApply) -> Result<(), PendingApply> {
+        match self.writer.last_commit() {
+            CommitOutcome::Published { .. } => {
+                self.finish(entry);
+                Ok(())
+            }
+            outcome => {
+                tracing::error!(database = %self.spec.name, ?outcome, "agreed transaction could not be written here");
+                Err(entry)
+            }
+        }
+    }
+
+    /// The entry is visible.
+    fn finish(&mut self, entry: PendingApply) {
+        let PendingApply { ltx, reply } = entry;
+        let command = &ltx.command;
+        self.applied = Applied {
+            position: Position::new(
+                Txid::new(command.txid),
+                Checksum::new(command.post_checksum),
+            ),
+            raft_index: ltx.index,
+            page_count: command.commit_pages,
+        };
+        self.last_timestamp_ms = self.last_timestamp_ms.max(command.timestamp_ms);
+        self.sessions
+            .record(ltx.index, command.timestamp_ms, &command.outcomes);
+        self.shared.applied.send_replace(self.applied);
+        let _ = reply.send(Ok(()));
+    }
+
+    /// Installs a page diff.
+    pub(super) fn install(&mut self, install: Install) {
+        let Install { ltx, state, reply } = install;
+        let installed = self.try_install(ltx, &state);
+        if let Err(error) = &installed {
+            tracing::warn!(database = %self.spec.name, %error, "page diff not installed");
+        }
+        let _ = reply.send(installed);
+    }
+
+    fn try_install(
+        &mut self,
+        ltx: Box<dyn Read + Send>,
+        state: &v1::DatabaseState,
+    ) -> Result<Applied, InstallError> {
+        let page_size = self.spec.page_size;
+        let position = Position::new(Txid::new(state.txid), Checksum::new(state.checksum));
+        if state.page_size != page_size.get() {
+            let message = format!(
+                "page size differs page_size={page_size} found={}",
+                state.page_size
+            );
+            return Err(InstallError::Invalid(message));
+        }
+        if self.leadership.is_some() {
+            return Err(InstallError::Invalid(
+                "this node is the primary of the database".into(),
+            ));
+        }
+        let fine = *self.shared.health.borrow() == Health::Fine;
+        if fine && (position == self.applied.position || position.txid < self.applied.position.txid)
+        {
+            return Ok(self.applied);
+        }
+        let sessions = v1::Sessions::decode(state.sessions.as_ref())
+            .map_err(|error| InstallError::Damaged(format!("idempotency outcomes: {error}")))?;
+        self.shared.will_show(state.raft_index);
+        let target = ApplyTarget {
+            page_count: state.page_count,
+            expected_pre: None,
+            expected_post: Some(position.checksum),
+        };
+        let reader = std::io::BufReader::new(ltx);
+        self.applier
+            .apply(target, |sink| match state.page_count {
+                0 => Ok(()),
+                pages => pour(reader, sink, page_size, position.txid, pages),
+            })
+            .map_err(|error: PagesError| match &error {
+                PagesError::Decode(_) | PagesError::Mismatch(_) => {
+                    InstallError::Damaged(describe(&error))
+                }
+                error if error.may_pass() => InstallError::Io(describe(error)),
+                error => InstallError::Mismatch(describe(error)),
+            })?;
+        self.applied = Applied {
+            position,
+            raft_index: state.raft_index,
+            page_count: state.page_count,
+        };
+        self.sessions = Sessions::from_proto(&sessions);
+        // Two histories may use the same schema cookie for different schemas: nothing prepared before may go on.
+        self.reopen_writer()
+            .map_err(|error| InstallError::Io(error.to_string()))?;
+        self.shared.next_generation();
+        self.set_health(Health::Fine);
+        self.shared.applied.send_replace(self.applied);
+        // The log need not hold what leads from the last checkpoint to here, so the file has to.
+        if let Err(error) = self.checkpoint() {
+            tracing::warn!(database = %self.spec.name, error = error.message, "checkpoint after a page diff failed");
+        }
+        Ok(self.applied)
+    }
+}
+
+/// An error with its causes.
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

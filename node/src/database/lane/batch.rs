@@ -1,0 +1,435 @@
+//! Group commit: many jobs, one transaction, one quorum round.
+//!
+//! Each job runs inside its own savepoint. A job that fails rolls back alone; one that ends the whole transaction is answered and the others are
+//! run again without it. Nobody is answered before the transaction is decided, since even a failure may tell of rows that vanish.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use halite_proto::v1;
+use rusqlite::ffi;
+
+use super::Lane;
+use super::gate::Decision;
+use crate::database::guard::Mode;
+use crate::database::reply::{CallReply, CallResults, ReplySink};
+use crate::database::sessions::Lookup;
+use crate::database::{CallKey, WriteJob, failure, statement};
+
+/// Jobs in one batch.
+pub(super) const BATCH_JOBS_MAX: usize = 256;
+/// A batch that has worked for this long takes no further job, so that the first ones need not wait for a long queue of slow ones.
+const BATCH_WORK_MAX: Duration = Duration::from_millis(20);
+/// Rows that one write may give back, in bytes: they are held until the quorum has answered.
+pub(super) const RESULT_BYTES_MAX: usize = 64 << 20;
+
+/// What a job has come to so far.
+enum Outcome {
+    /// It ran a statement that is not read-only.
+    Wrote(Vec<v1::StatementResult>),
+    Read(Vec<v1::StatementResult>),
+    Failed(v1::Error),
+    /// It was in the database before.
+    Recorded(CallResults),
+    /// Another job of this batch (its place) has the same key and is the one that runs.
+    Twin(usize),
+}
+
+struct Entry {
+    job: WriteJob,
+    outcome: Outcome,
+}
+
+/// What became of a list of jobs.
+enum Attempt {
+    /// All are answered.
+    Answered,
+    /// These have to be run again, each list as its own transaction.
+    Again(Vec<Vec<WriteJob>>),
+}
+
+impl Lane {
+    /// Runs jobs until each has been answered.
+    pub(super) fn run_batch(&mut self, jobs: Vec<WriteJob>) {
+        let mut lists = VecDeque::from([jobs]);
+        while let Some(jobs) = lists.pop_front() {
+            match self.attempt(jobs) {
+                Attempt::Answered => {}
+                Attempt::Again(again) => again
+                    .into_iter()
+                    .rev()
+                    .for_each(|jobs| lists.push_front(jobs)),
+            }
+        }
+    }
+
+    fn attempt(&mut self, jobs: Vec<WriteJob>) -> Attempt {
+        if let Some(error) = self.refusal() {
+            refuse_all(jobs, &error);
+            return Attempt::Answered;
+        }
+        if let Err(error) = self.begin() {
+            let error = self.explain(error);
+            refuse_all(jobs, &error);
+            return Attempt::Answered;
+        }
+        let started = self.host.now();
+        let mut places: HashMap<CallKey, usize> = HashMap::new();
+        let mut entries: Vec<Entry> = Vec::with_capacity(jobs.len());
+        let mut jobs = jobs.into_iter();
+        while let Some(job) = jobs.next() {
+            let outcome = match self.answer_known(&job, &entries, &places) {
+                Some(outcome) => outcome,
+                None => self.run_job(&job),
+            };
+            if self.writer_is_idle() {
+                // The whole transaction is gone with this job.
+                let Outcome::Failed(error) = outcome else {
+                    refuse_all(
+                        [job],
+                        &failure::internal("the transaction ended without an error"),
+                    );
+                    return Attempt::Again(vec![rest(entries, jobs)]);
+                };
+                job.reply.send(Err(error));
+                return Attempt::Again(vec![rest(entries, jobs)]);
+            }
+            if let (Some(key), Outcome::Wrote(_) | Outcome::Read(_)) = (job.key, &outcome) {
+                places.insert(key, entries.len());
+            }
+            entries.push(Entry { job, outcome });
+            if self.host.now().saturating_duration_since(started) > BATCH_WORK_MAX {
+                self.inbox.put_back(jobs.collect());
+                break;
+            }
+        }
+        self.commit_batch(entries)
+    }
+
+    /// The answer to a job that need not be run.
+    fn answer_known(
+        &self,
+        job: &WriteJob,
+        entries: &[Entry],
+        places: &HashMap<CallKey, usize>,
+    ) -> Option<Outcome> {
+        if job.deadline <= self.host.now() {
+            return Some(Outcome::Failed(failure::deadline_exceeded(
+                "the write waited too long for the ones before it",
+            )));
+        }
+        let key = job.key.as_ref()?;
+        match self.sessions.lookup(key) {
+            Lookup::Recorded(recorded) => {
+                let results = recorded
+                    .rows_affected
+                    .iter()
+                    .zip(&recorded.last_insert_rowid)
+                    .map(|(rows_affected, last_insert_rowid)| v1::StatementResult {
+                        rows_affected: *rows_affected,
+                        last_insert_rowid: *last_insert_rowid,
+                        ..v1::StatementResult::default()
+                    })
+                    .collect();
+                Some(Outcome::Recorded(CallResults {
+                    first_statement: 0,
+                    results,
+                    raft_index: recorded.raft_index,
+                }))
+            }
+            Lookup::Answered => Some(Outcome::Failed(failure::invalid(format!(
+                "the client has said that this call was answered already call_id={}",
+                key.call_id
+            )))),
+            Lookup::Unknown if key.call_id < job.answered_below => {
+                Some(Outcome::Failed(failure::invalid(format!(
+                    "the call contradicts itself: it is below the mark of answered calls call_id={} answered_below={}",
+                    key.call_id, job.answered_below
+                ))))
+            }
+            Lookup::Unknown => places
+                .get(key)
+                .filter(|place| {
+                    matches!(
+                        entries[**place].outcome,
+                        Outcome::Wrote(_) | Outcome::Read(_)
+                    )
+                })
+                .map(|place| Outcome::Twin(*place)),
+        }
+    }
+
+    /// Runs a job inside its savepoint; the savepoint is gone afterwards, and so is what a failed job did.
+    fn run_job(&mut self, job: &WriteJob) -> Outcome {
+        if job.statements.is_empty() {
+            return Outcome::Failed(failure::invalid("the call holds no statement"));
+        }
+        if let Err(error) = self.own("SAVEPOINT job") {
+            return Outcome::Failed(self.explain(error));
+        }
+        let ran = self.guard.armed(Mode::Caller, job.deadline, || {
+            run_statements(self, &job.statements)
+        });
+        let end = match &ran {
+            Ok(_) => self.own("RELEASE job"),
+            // SQLite may have ended the transaction, and the savepoint with it.
+            Err(_) if self.writer_is_idle() => Ok(()),
+            Err(_) => self
+                .own("ROLLBACK TO job")
+                .and_then(|()| self.own("RELEASE job")),
+        };
+        match (ran, end) {
+            (Err(error), _) => Outcome::Failed(error),
+            (Ok(_), Err(error)) => Outcome::Failed(self.explain(error)),
+            (Ok((results, true)), Ok(())) => Outcome::Wrote(results),
+            (Ok((results, false)), Ok(())) => Outcome::Read(results),
+        }
+    }
+
+    fn commit_batch(&mut self, entries: Vec<Entry>) -> Attempt {
+        let wrote = entries
+            .iter()
+            .filter(|entry| matches!(entry.outcome, Outcome::Wrote(_)))
+            .count();
+        if wrote > 0 {
+            self.arm(outcomes(&entries));
+        }
+        let committed = self.own("COMMIT");
+        let decision = self.gate.take_decision();
+        if !self.writer_is_idle()
+            && let Err(error) = self.own("ROLLBACK")
+        {
+            tracing::error!(database = %self.spec.name, %error, "rollback failed");
+        }
+        match (decision, committed) {
+            (Decision::Open(entry), _) => {
+                let index = entry.ltx.index;
+                self.shared.batches.fetch_add(1, Ordering::Relaxed);
+                self.shared
+                    .batched_jobs
+                    .fetch_add(wrote as u64, Ordering::Relaxed);
+                let written = self.finish_own(entry);
+                answer(entries, index, None);
+                if let Err(entry) = written {
+                    self.catch_up(entry);
+                }
+            }
+            (Decision::NotProposed(error), _) => answer(entries, 0, Some((error.clone(), error))),
+            (Decision::Unknown, _) => {
+                let closed = self
+                    .inbox
+                    .closed()
+                    .unwrap_or_else(|| failure::not_primary(None));
+                answer(entries, 0, Some((failure::outcome_unknown(), closed)));
+            }
+            (Decision::NotReached, Ok(())) => answer(entries, self.applied.raft_index, None),
+            (Decision::NotReached, Err(error)) if is_foreign_key(&error) => {
+                return self.split(entries, error);
+            }
+            (Decision::NotReached, Err(error)) => {
+                let error = self.explain(error);
+                answer(entries, 0, Some((error.clone(), error)));
+            }
+        }
+        Attempt::Answered
+    }
+
+    /// Deferred foreign keys are violated by some job: finds it by halving.
+    fn split(&mut self, entries: Vec<Entry>, error: rusqlite::Error) -> Attempt {
+        let mut jobs: Vec<WriteJob> = entries.into_iter().map(|entry| entry.job).collect();
+        if jobs.len() == 1 {
+            let error = self.explain(error);
+            refuse_all(jobs, &error);
+            return Attempt::Answered;
+        }
+        let second = jobs.split_off(jobs.len() / 2);
+        Attempt::Again(vec![jobs, second])
+    }
+
+    /// Runs a job that cannot run inside a transaction.
+    pub(super) fn run_alone(&mut self, job: WriteJob) {
+        let known = match self.refusal() {
+            Some(error) => Some(Outcome::Failed(error)),
+            None => self.answer_known(&job, &[], &HashMap::new()),
+        };
+        let Some(outcome) = known else {
+            let entries = vec![Entry {
+                job,
+                outcome: Outcome::Wrote(vec![v1::StatementResult::default()]),
+            }];
+            self.arm(outcomes(&entries));
+            let job = &entries[0].job;
+            let mut budget = RESULT_BYTES_MAX;
+            let ran = self.guard.armed(Mode::Vacuum, job.deadline, || {
+                statement::run(
+                    self.connection(),
+                    &self.guard,
+                    &job.statements[0],
+                    &mut budget,
+                )
+            });
+            return self.finish_alone(entries, ran.map(drop));
+        };
+        answer(vec![Entry { job, outcome }], 0, None);
+    }
+
+    fn finish_alone(&mut self, entries: Vec<Entry>, ran: Result<(), v1::Error>) {
+        match (self.gate.take_decision(), ran) {
+            (Decision::Open(entry), _) => {
+                let index = entry.ltx.index;
+                let written = self.finish_own(entry);
+                answer(entries, index, None);
+                if let Err(entry) = written {
+                    self.catch_up(entry);
+                }
+            }
+            (Decision::NotProposed(error), _) | (Decision::NotReached, Err(error)) => {
+                answer(entries, 0, Some((error.clone(), error)));
+            }
+            (Decision::Unknown, _) => {
+                let error = failure::outcome_unknown();
+                answer(entries, 0, Some((error.clone(), error)));
+            }
+            (Decision::NotReached, Ok(())) => answer(entries, self.applied.raft_index, None),
+        }
+    }
+}
+
+/// Runs the statements of one job; also says whether one was not read-only.
+fn run_statements(
+    lane: &Lane,
+    statements: &[v1::Statement],
+) -> Result<(Vec<v1::StatementResult>, bool), v1::Error> {
+    let connection = lane.connection();
+    let mut budget = RESULT_BYTES_MAX;
+    let mut results = Vec::with_capacity(statements.len());
+    let mut wrote = false;
+    let mut rowid = 0;
+    for (index, text) in statements.iter().enumerate() {
+        let mut ran =
+            statement::run(connection, &lane.guard, text, &mut budget).map_err(|error| {
+                v1::Error {
+                    statement_index: index as u32,
+                    ..error
+                }
+            })?;
+        // The connection remembers the rowid of earlier jobs: only one that this job inserted is told.
+        if ran.result.rows_affected > 0 && statement::is_insert(&text.sql) {
+            rowid = connection.last_insert_rowid();
+        }
+        ran.result.last_insert_rowid = rowid;
+        wrote |= !ran.read_only;
+        results.push(ran.result);
+    }
+    Ok((results, wrote))
+}
+
+/// The outcomes that travel with the entry, by client.
+fn outcomes(entries: &[Entry]) -> Vec<v1::SessionOutcomes> {
+    let mut clients: HashMap<[u8; 16], v1::SessionOutcomes> = HashMap::new();
+    for entry in entries {
+        let (Some(key), Outcome::Wrote(results)) = (entry.job.key, &entry.outcome) else {
+            continue;
+        };
+        let session = clients
+            .entry(key.client_id)
+            .or_insert_with(|| v1::SessionOutcomes {
+                client_id: Bytes::copy_from_slice(&key.client_id),
+                ..v1::SessionOutcomes::default()
+            });
+        session.answered_below = session.answered_below.max(entry.job.answered_below);
+        session.calls.push(v1::CallOutcome {
+            call_id: key.call_id,
+            rows_affected: results.iter().map(|result| result.rows_affected).collect(),
+            last_insert_rowid: results
+                .iter()
+                .map(|result| result.last_insert_rowid)
+                .collect(),
+        });
+    }
+    let mut sessions: Vec<v1::SessionOutcomes> = clients.into_values().collect();
+    sessions.sort_unstable_by(|a, b| a.client_id.cmp(&b.client_id));
+    sessions
+}
+
+/// Answers everybody, one hand-over per sink. With `lost`, jobs that wrote are told the first error, the others the second.
+fn answer(entries: Vec<Entry>, raft_index: u64, lost: Option<(v1::Error, v1::Error)>) {
+    let twins: HashMap<usize, CallResults> = entries
+        .iter()
+        .filter_map(|entry| match entry.outcome {
+            Outcome::Twin(place) => Some(place),
+            _ => None,
+        })
+        .filter_map(|place| match &entries[place].outcome {
+            Outcome::Wrote(results) | Outcome::Read(results) => Some((
+                place,
+                CallResults {
+                    first_statement: 0,
+                    results: results.clone(),
+                    raft_index,
+                },
+            )),
+            _ => None,
+        })
+        .collect();
+    let mut sinks: HashMap<*const (), (Arc<dyn ReplySink>, Vec<CallReply>)> = HashMap::new();
+    for Entry { job, outcome } in entries {
+        let results = |results| {
+            Ok(CallResults {
+                first_statement: 0,
+                results,
+                raft_index,
+            })
+        };
+        let outcome = match (outcome, &lost) {
+            (Outcome::Wrote(_) | Outcome::Twin(_), Some((unknown, _))) => Err(unknown.clone()),
+            // It was in the database before: nothing about it can vanish.
+            (Outcome::Recorded(recorded), _) => Ok(recorded),
+            (_, Some((_, untried))) => Err(untried.clone()),
+            (Outcome::Wrote(wrote), None) => results(wrote),
+            (Outcome::Read(read), None) => results(read),
+            (Outcome::Failed(error), None) => Err(error),
+            (Outcome::Twin(place), None) => match twins.get(&place) {
+                Some(twin) => Ok(twin.clone()),
+                None => Err(failure::internal("the twin of a call is gone")),
+            },
+        };
+        let reply = CallReply {
+            token: job.reply.token,
+            outcome,
+            more: false,
+        };
+        let sink = Arc::as_ptr(&job.reply.sink).cast::<()>();
+        sinks
+            .entry(sink)
+            .or_insert_with(|| (job.reply.sink, Vec::new()))
+            .1
+            .push(reply);
+    }
+    for (sink, replies) in sinks.into_values() {
+        sink.deliver(replies);
+    }
+}
+
+fn refuse_all(jobs: impl IntoIterator<Item = WriteJob>, error: &v1::Error) {
+    for job in jobs {
+        job.reply.send(Err(error.clone()));
+    }
+}
+
+fn rest(entries: Vec<Entry>, jobs: impl Iterator<Item = WriteJob>) -> Vec<WriteJob> {
+    entries
+        .into_iter()
+        .map(|entry| entry.job)
+        .chain(jobs)
+        .collect()
+}
+
+pub(super) fn is_foreign_key(error: &rusqlite::Error) -> bool {
+    error
+        .sqlite_error()
+        .is_some_and(|error| error.extended_code == ffi::SQLITE_CONSTRAINT_FOREIGNKEY)
+}

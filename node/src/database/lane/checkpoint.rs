@@ -1,0 +1,96 @@
+//! Checkpoints: when they are due, and the order of records around them (architecture: redo).
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use halite_pager::CheckpointMode;
+use halite_proto::v1;
+
+use super::Lane;
+use super::apply::describe;
+use crate::database::{Health, failure};
+
+/// A WAL file this many times larger than the size that calls for a checkpoint is cut instead of being used again.
+const WAL_FILE_FACTOR: u64 = 4;
+
+impl Lane {
+    /// Makes a checkpoint if the WAL has grown enough, and sees when an idle one is due.
+    pub(super) fn checkpoint_if_large(&mut self) {
+        let pending = self.wal_pending_bytes();
+        self.idle_at = (pending > 0).then(|| self.host.now() + self.options.checkpoint_idle);
+        if pending > self.options.checkpoint_wal_bytes {
+            self.checkpoint_and_log();
+        }
+    }
+
+    /// Makes a checkpoint because nothing else is going on.
+    pub(super) fn checkpoint_idle(&mut self) {
+        if self.wal_pending_bytes() > 0 {
+            self.checkpoint_and_log();
+        }
+        // If a reader kept it from finishing, once more after the same pause.
+        let again: Option<Instant> =
+            (self.wal_pending_bytes() > 0).then(|| self.host.now() + self.options.checkpoint_idle);
+        self.idle_at = again;
+    }
+
+    fn checkpoint_and_log(&mut self) {
+        if let Err(error) = self.checkpoint() {
+            tracing::warn!(database = %self.spec.name, error = error.message, "checkpoint failed");
+        }
+    }
+
+    /// Brings everything applied into the file: `Ok(false)` if readers kept a part from it.
+    pub(super) fn checkpoint(&mut self) -> Result<bool, v1::Error> {
+        if let Health::NeedsRepair { why, .. } = &*self.shared.health.borrow() {
+            return Err(failure::corrupt(format!(
+                "no checkpoint of a database that needs repair: {why}"
+            )));
+        }
+        let record = v1::DatabaseCheckpoint {
+            raft_index: self.applied.raft_index,
+            txid: self.applied.position.txid.get(),
+            checksum: self.applied.position.checksum.get(),
+            page_count: self.applied.page_count,
+            sessions: Some(self.sessions.to_proto()),
+        };
+        self.checkpoints
+            .save_target(self.spec.id, &record)
+            .map_err(|error| {
+                failure::internal(format!("checkpoint target cannot be recorded: {error}"))
+            })?;
+        let file_bytes = self.pager.wal_size_bytes();
+        let mode = if file_bytes
+            > self
+                .options
+                .checkpoint_wal_bytes
+                .saturating_mul(WAL_FILE_FACTOR)
+        {
+            CheckpointMode::Truncate
+        } else {
+            CheckpointMode::Restart
+        };
+        let outcome = self.pager.checkpoint(mode).map_err(|error| {
+            failure::internal(format!("checkpoint failed: {}", describe(&error)))
+        })?;
+        if outcome.complete {
+            self.checkpoints
+                .save_done(self.spec.id, &record)
+                .map_err(|error| {
+                    failure::internal(format!("checkpoint cannot be recorded: {error}"))
+                })?;
+        }
+        self.wal_pending_bytes();
+        Ok(outcome.complete)
+    }
+
+    /// Bytes of the WAL that the file does not have yet.
+    fn wal_pending_bytes(&self) -> u64 {
+        let frame_bytes = u64::from(self.spec.page_size.get()) + 24;
+        let pending = self.pager.wal().map_or(0, |wal| {
+            u64::from(wal.frames.saturating_sub(wal.copied_frames)) * frame_bytes
+        });
+        self.shared.wal_bytes.store(pending, Ordering::Relaxed);
+        pending
+    }
+}

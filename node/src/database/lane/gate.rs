@@ -1,0 +1,319 @@
+//! [`LaneGate`]: takes a transaction to the quorum and waits for the ordered apply to decide over it.
+//!
+//! The pager calls it on the lane's thread, inside SQLite's commit. The lane arms it before anything that may commit; a commit that nobody armed
+//! it for is refused. What was decided is fetched by the lane when SQLite has returned.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use halite_ltx::{EncodeError, Encoder, Header, Position, Txid};
+use halite_pager::{CaptureError, CapturedTransaction, Gate, GateVerdict};
+use halite_proto::v1;
+use parking_lot::Mutex;
+
+use super::inbox::{Inbox, Ordered, PendingApply};
+use super::shared::Shared;
+use crate::database::guard::Guard;
+use crate::database::{DatabaseId, Leadership, Proposer, failure};
+
+/// Entries carry at most this many LTX bytes; a larger transaction comes in chunks of this size.
+pub(super) const ENTRY_BYTES_MAX: usize = 1 << 20;
+
+/// What the next commit is to be proposed with.
+pub(super) struct Armed {
+    pub(super) leadership: Leadership,
+    /// Where the database is now.
+    pub(super) position: Position,
+    pub(super) outcomes: Vec<v1::SessionOutcomes>,
+    pub(super) timestamp_ms: i64,
+}
+
+/// What became of the commit that the gate was armed for.
+pub(super) enum Decision {
+    /// No commit with changes came to the gate.
+    NotReached,
+    /// Refused, and the entry surely never enters the log. With what callers are told.
+    NotProposed(v1::Error),
+    /// Refused; the entry may still be committed, and comes back as an ordinary one then.
+    Unknown,
+    /// The quorum has it: this is the entry, to be answered when it is visible.
+    Open(PendingApply),
+}
+
+struct State {
+    armed: Option<Armed>,
+    decision: Decision,
+    next_proposal_id: u64,
+}
+
+/// See the module.
+pub(super) struct LaneGate {
+    database: DatabaseId,
+    inbox: Arc<Inbox>,
+    shared: Arc<Shared>,
+    proposer: Arc<dyn Proposer>,
+    guard: Mutex<Option<Guard>>,
+    state: Mutex<State>,
+}
+
+impl LaneGate {
+    /// `first_proposal_id` is random: proposals are told apart across restarts and nodes.
+    pub(super) fn new(
+        database: DatabaseId,
+        inbox: Arc<Inbox>,
+        shared: Arc<Shared>,
+        proposer: Arc<dyn Proposer>,
+        first_proposal_id: u64,
+    ) -> Self {
+        LaneGate {
+            database,
+            inbox,
+            shared,
+            proposer,
+            guard: Mutex::new(None),
+            state: Mutex::new(State {
+                armed: None,
+                decision: Decision::NotReached,
+                next_proposal_id: first_proposal_id,
+            }),
+        }
+    }
+
+    /// The guard of the writer's connection, to be disarmed once the quorum has a transaction.
+    pub(super) fn set_guard(&self, guard: Guard) {
+        *self.guard.lock() = Some(guard);
+    }
+
+    pub(super) fn arm(&self, armed: Armed) {
+        let mut state = self.state.lock();
+        state.armed = Some(armed);
+        state.decision = Decision::NotReached;
+    }
+
+    /// What was decided since [`arm`](Self::arm); the gate is no longer armed afterwards.
+    pub(super) fn take_decision(&self) -> Decision {
+        let mut state = self.state.lock();
+        state.armed = None;
+        std::mem::replace(&mut state.decision, Decision::NotReached)
+    }
+
+    fn decide(&self, transaction: &CapturedTransaction<'_>) -> Decision {
+        let (armed, proposal_id) = {
+            let mut state = self.state.lock();
+            let proposal_id = state.next_proposal_id;
+            state.next_proposal_id = proposal_id.wrapping_add(1);
+            (state.armed.take(), proposal_id)
+        };
+        let Some(armed) = armed else {
+            return Decision::NotProposed(failure::internal(
+                "a commit came to the gate that nobody asked for",
+            ));
+        };
+        if transaction.pre_checksum() != armed.position.checksum {
+            let message = format!(
+                "the file is not at its position expected_checksum={} checksum={}",
+                armed.position.checksum,
+                transaction.pre_checksum()
+            );
+            return Decision::NotProposed(failure::internal(message));
+        }
+        if self.inbox.ordered_waiting() {
+            return Decision::NotProposed(self.closed_error());
+        }
+        let txid = armed.position.txid.next();
+        if let Err(error) = self.propose(transaction, armed, txid, proposal_id) {
+            return Decision::NotProposed(error);
+        }
+        self.wait(txid, proposal_id)
+    }
+
+    fn wait(&self, txid: Txid, proposal_id: u64) -> Decision {
+        let decision = self.inbox.wait_ordered(|ordered| {
+            loop {
+                if let Some(Ordered::Refuse {
+                    proposal_id: refused,
+                }) = ordered.front()
+                {
+                    let ours = *refused == proposal_id;
+                    ordered.pop_front();
+                    if ours {
+                        return Some(Decision::NotProposed(failure::unavailable(
+                            "leadership is moving: the transaction was not taken in",
+                            Duration::from_millis(20),
+                        )));
+                    }
+                    continue;
+                }
+                let Some(Ordered::Apply(next)) = ordered.front() else {
+                    // Closed, or something else that only comes to a lane that is: not ours to take.
+                    return (!ordered.is_empty()).then_some(Decision::Unknown);
+                };
+                let command = &next.ltx.command;
+                if command.txid == txid.get() && command.proposal_id != proposal_id
+                    || command.txid > txid.get()
+                {
+                    return Some(Decision::Unknown);
+                }
+                let Some(Ordered::Apply(next)) = ordered.pop_front() else {
+                    return None;
+                };
+                if next.ltx.command.txid == txid.get() {
+                    return Some(Decision::Open(next));
+                }
+                // Below our TXID: applied long ago. Nobody listening is the listener's business.
+                let _ = next.reply.send(Ok(()));
+            }
+        });
+        decision.unwrap_or(Decision::Unknown)
+    }
+
+    fn propose(
+        &self,
+        transaction: &CapturedTransaction<'_>,
+        armed: Armed,
+        txid: Txid,
+        proposal_id: u64,
+    ) -> Result<(), v1::Error> {
+        let header = Header::new(
+            transaction.page_size(),
+            transaction.page_count(),
+            txid,
+            txid,
+            armed.timestamp_ms,
+        );
+        let writer = EntryWriter {
+            gate: self,
+            leadership: armed.leadership,
+            proposal_id,
+            buffer: Vec::new(),
+            chunks: 0,
+        };
+        let mut encoder =
+            Encoder::new(writer, header).map_err(|error| failure::internal(error.to_string()))?;
+        let encoded = transaction
+            .for_each_page(|pgno, page| Ok::<_, ProposeError>(encoder.encode_page(pgno, page)?));
+        if let Err(error) = encoded {
+            // A refusal by Raft comes wrapped into an I/O error.
+            return Err(match error {
+                ProposeError::Encode(EncodeError::Io(_)) => self.closed_error(),
+                other => failure::internal(format!("transaction cannot be encoded: {other}")),
+            });
+        }
+        let (mut writer, _trailer) = encoder.finish(None).map_err(|error| match error {
+            EncodeError::Io(_) => self.closed_error(),
+            other => failure::internal(format!("transaction cannot be encoded: {other}")),
+        })?;
+        writer.close(v1::LtxCommand {
+            database_id: self.database.get(),
+            txid: txid.get(),
+            pre_checksum: transaction.pre_checksum().get(),
+            post_checksum: transaction.post_checksum().get(),
+            proposal_id,
+            outcomes: armed.outcomes,
+            timestamp_ms: armed.timestamp_ms,
+            commit_pages: transaction.page_count(),
+            ..v1::LtxCommand::default()
+        })
+    }
+
+    fn closed_error(&self) -> v1::Error {
+        self.inbox.closed().unwrap_or_else(|| {
+            failure::unavailable(
+                "the write could not be proposed",
+                Duration::from_millis(100),
+            )
+        })
+    }
+}
+
+impl Gate for LaneGate {
+    fn commit(&self, transaction: &CapturedTransaction<'_>) -> GateVerdict {
+        let decision = self.decide(transaction);
+        let verdict = match &decision {
+            Decision::Open(entry) => {
+                if let Some(guard) = &*self.guard.lock() {
+                    guard.disarm();
+                }
+                self.shared.will_show(entry.ltx.index);
+                GateVerdict::Open
+            }
+            _ => GateVerdict::Refuse,
+        };
+        self.state.lock().decision = decision;
+        verdict
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ProposeError {
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+/// Cuts the LTX bytes into chunk entries as they come; what fits into one entry stays here until the end.
+struct EntryWriter<'a> {
+    gate: &'a LaneGate,
+    leadership: Leadership,
+    proposal_id: u64,
+    buffer: Vec<u8>,
+    chunks: u32,
+}
+
+impl EntryWriter<'_> {
+    fn propose(&mut self, kind: v1::command::Kind) -> Result<(), String> {
+        self.gate
+            .proposer
+            .propose(self.leadership, v1::Command { kind: Some(kind) })
+            .map_err(|not_proposed| not_proposed.reason)
+    }
+
+    fn propose_chunk(&mut self) -> io::Result<()> {
+        if self.gate.inbox.ordered_waiting() {
+            return Err(io::Error::other("leadership is lost"));
+        }
+        let data = Bytes::from(std::mem::take(&mut self.buffer));
+        let chunk = v1::LtxChunk {
+            database_id: self.gate.database.get(),
+            proposal_id: self.proposal_id,
+            number: self.chunks,
+            data,
+        };
+        self.chunks += 1;
+        self.propose(v1::command::Kind::Chunk(chunk))
+            .map_err(io::Error::other)
+    }
+
+    /// Proposes the entry itself.
+    fn close(&mut self, command: v1::LtxCommand) -> Result<(), v1::Error> {
+        let mut command = command;
+        if self.chunks > 0 {
+            self.propose_chunk().map_err(|_| self.gate.closed_error())?;
+            command.chunks = self.chunks;
+        } else {
+            command.data = Bytes::from(std::mem::take(&mut self.buffer));
+        }
+        self.propose(v1::command::Kind::Ltx(command)).map_err(|reason| {
+            tracing::debug!(database = %self.gate.database, %reason, "transaction was not proposed");
+            self.gate.closed_error()
+        })
+    }
+}
+
+impl Write for EntryWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() == ENTRY_BYTES_MAX {
+            self.propose_chunk()?;
+        }
+        let len = bytes.len().min(ENTRY_BYTES_MAX - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..len]);
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+//! Interactive transactions: one caller has the lane to itself until it commits, rolls back, leaves, or its time is up.
+
+use std::time::Instant;
+
+use halite_proto::v1;
+use tokio::sync::oneshot;
+
+use super::Lane;
+use super::batch::{RESULT_BYTES_MAX, is_foreign_key};
+use super::gate::Decision;
+use super::inbox::{Move, Step};
+use crate::database::guard::Mode;
+use crate::database::sessions::Lookup;
+use crate::database::transaction::{Begin, Committed, TRANSACTION_MAX, TransactionFailure};
+use crate::database::{CallKey, failure, statement};
+
+/// What the transaction needs to remember between its steps.
+struct Progress {
+    key: Option<CallKey>,
+    answered_below: u64,
+    deadline: Instant,
+    last_insert_rowid: i64,
+    /// Bytes of rows that may still be given back.
+    budget: usize,
+    /// One entry per statement that ran, for the outcome.
+    rows_affected: Vec<u64>,
+    last_insert_rowids: Vec<i64>,
+}
+
+impl Lane {
+    /// Runs one interactive transaction from its begin to its end.
+    pub(super) fn run_interactive(&mut self, begin: Begin) {
+        let Begin { id, options, reply } = begin;
+        if let Err(error) = self.begin_interactive(options.key, options.wait_until) {
+            // Nobody listening is the listener's business, here and below.
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let mut progress = Progress {
+            key: options.key,
+            answered_below: options.answered_below,
+            deadline: self.host.now() + options.duration_max.min(TRANSACTION_MAX),
+            last_insert_rowid: 0,
+            budget: RESULT_BYTES_MAX,
+            rows_affected: Vec::new(),
+            last_insert_rowids: Vec::new(),
+        };
+        let mut end = failure::invalid("the transaction is over");
+        if self.inbox.start_transaction(id) && reply.send(Ok(())).is_ok() {
+            end = self.take_steps(&mut progress);
+        }
+        if !self.writer_is_idle()
+            && let Err(error) = self.own("ROLLBACK")
+        {
+            tracing::error!(database = %self.spec.name, %error, "rollback failed");
+        }
+        self.inbox.end_transaction(id, end);
+        self.retry_unwritten();
+    }
+
+    fn begin_interactive(
+        &mut self,
+        key: Option<CallKey>,
+        wait_until: Instant,
+    ) -> Result<(), v1::Error> {
+        if let Some(error) = self.refusal() {
+            return Err(error);
+        }
+        if wait_until <= self.host.now() {
+            return Err(failure::deadline_exceeded(
+                "the transaction waited too long for the writes before it",
+            ));
+        }
+        if let Some(key) = &key {
+            match self.sessions.lookup(key) {
+                Lookup::Unknown => {}
+                Lookup::Recorded(recorded) => {
+                    return Err(failure::already_committed(recorded.raft_index));
+                }
+                Lookup::Answered => {
+                    return Err(failure::invalid(
+                        "the client has said that this call was answered already",
+                    ));
+                }
+            }
+        }
+        self.begin().map_err(|error| self.explain(error))
+    }
+
+    /// Returns when the transaction is over, with what later steps are told.
+    fn take_steps(&mut self, progress: &mut Progress) -> v1::Error {
+        loop {
+            let step = match self.inbox.next_move(progress.deadline) {
+                Move::Step(step) => step,
+                Move::Ordered | Move::Shutdown => {
+                    return self
+                        .inbox
+                        .closed()
+                        .unwrap_or_else(|| failure::not_primary(None));
+                }
+                Move::TimedOut => return timed_out(),
+            };
+            match step {
+                Step::Statement { statement, reply } => {
+                    let result = self.run_step(progress, &statement);
+                    let end = result
+                        .as_ref()
+                        .err()
+                        .filter(|failure| failure.ended)
+                        .map(|failure| failure.error.clone());
+                    let _ = reply.send(result);
+                    if let Some(end) = end {
+                        return end;
+                    }
+                }
+                Step::Commit { reply } => {
+                    if let Some(end) = self.commit_interactive(progress, reply) {
+                        return end;
+                    }
+                }
+                Step::Rollback { reply } => {
+                    if let Err(error) = self.own("ROLLBACK") {
+                        tracing::error!(database = %self.spec.name, %error, "rollback failed");
+                    }
+                    let _ = reply.map(|reply| reply.send(()));
+                    return failure::invalid("the transaction was rolled back");
+                }
+            }
+        }
+    }
+
+    fn run_step(
+        &mut self,
+        progress: &mut Progress,
+        text: &v1::Statement,
+    ) -> Result<v1::StatementResult, TransactionFailure> {
+        let ran = self.guard.armed(Mode::Interactive, progress.deadline, || {
+            statement::run(self.connection(), &self.guard, text, &mut progress.budget)
+        });
+        match ran {
+            Ok(mut ran) => {
+                if ran.result.rows_affected > 0 && statement::is_insert(&text.sql) {
+                    progress.last_insert_rowid = self.connection().last_insert_rowid();
+                }
+                ran.result.last_insert_rowid = progress.last_insert_rowid;
+                if !ran.read_only {
+                    progress.rows_affected.push(ran.result.rows_affected);
+                    progress
+                        .last_insert_rowids
+                        .push(ran.result.last_insert_rowid);
+                }
+                Ok(ran.result)
+            }
+            Err(error) => {
+                let ended = self.writer_is_idle();
+                let out_of_time = progress.deadline <= self.host.now();
+                let error = match error.code() {
+                    // Interrupted, and SQLite may or may not have rolled all of it back.
+                    v1::ErrorCode::DeadlineExceeded => timed_out(),
+                    v1::ErrorCode::NotPrimary => self.inbox.closed().unwrap_or(error),
+                    _ => error,
+                };
+                Err(TransactionFailure {
+                    error,
+                    ended: ended || out_of_time,
+                })
+            }
+        }
+    }
+
+    /// Answers the commit; returns what later steps are told if the transaction is over.
+    fn commit_interactive(
+        &mut self,
+        progress: &mut Progress,
+        reply: oneshot::Sender<Result<Committed, TransactionFailure>>,
+    ) -> Option<v1::Error> {
+        self.arm(outcomes(progress));
+        let committed = self.own("COMMIT");
+        let decision = self.gate.take_decision();
+        let over = failure::invalid("the transaction was committed");
+        let error = match (decision, committed) {
+            (Decision::Open(entry), _) => {
+                let raft_index = entry.ltx.index;
+                let written = self.finish_own(entry);
+                let _ = reply.send(Ok(Committed { raft_index }));
+                self.unwritten = written.err();
+                return Some(over);
+            }
+            (Decision::NotReached, Ok(())) => {
+                let _ = reply.send(Ok(Committed {
+                    raft_index: self.applied.raft_index,
+                }));
+                return Some(over);
+            }
+            (Decision::NotReached, Err(error)) if is_foreign_key(&error) => {
+                let error = self.explain(error);
+                let _ = reply.send(Err(TransactionFailure {
+                    error,
+                    ended: false,
+                }));
+                return None;
+            }
+            (Decision::NotReached, Err(error)) => self.explain(error),
+            (Decision::NotProposed(error), _) => error,
+            (Decision::Unknown, _) => failure::outcome_unknown(),
+        };
+        let _ = reply.send(Err(TransactionFailure {
+            error: error.clone(),
+            ended: true,
+        }));
+        Some(error)
+    }
+}
+
+fn timed_out() -> v1::Error {
+    failure::deadline_exceeded("the interactive transaction took too long and was rolled back")
+}
+
+fn outcomes(progress: &Progress) -> Vec<v1::SessionOutcomes> {
+    let Some(key) = progress.key else {
+        return Vec::new();
+    };
+    vec![v1::SessionOutcomes {
+        client_id: bytes::Bytes::copy_from_slice(&key.client_id),
+        answered_below: progress.answered_below,
+        calls: vec![v1::CallOutcome {
+            call_id: key.call_id,
+            rows_affected: progress.rows_affected.clone(),
+            last_insert_rowid: progress.last_insert_rowids.clone(),
+        }],
+    }]
+}

@@ -1,0 +1,70 @@
+//! [`Shared`]: what a lane tells the rest of the node about its database. Written by the lane alone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::database::{Applied, Health};
+
+/// See the module.
+pub(in crate::database) struct Shared {
+    pub(in crate::database) applied: watch::Sender<Applied>,
+    pub(in crate::database) health: watch::Sender<Health>,
+    pub(in crate::database) wal_bytes: AtomicU64,
+    pub(in crate::database) batches: AtomicU64,
+    pub(in crate::database) batched_jobs: AtomicU64,
+    /// No reader can have seen anything beyond this Raft index.
+    ceiling: AtomicU64,
+    /// Counts replacements of the file's content that cached connections do not notice.
+    generation: AtomicU64,
+    /// The file; `None` once the database is shut down.
+    pager: Mutex<Option<Arc<halite_pager::Database>>>,
+}
+
+impl Shared {
+    pub(in crate::database) fn new(
+        applied: Applied,
+        health: Health,
+        pager: Arc<halite_pager::Database>,
+    ) -> Self {
+        Shared {
+            applied: watch::Sender::new(applied),
+            health: watch::Sender::new(health),
+            wal_bytes: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+            batched_jobs: AtomicU64::new(0),
+            ceiling: AtomicU64::new(applied.raft_index),
+            generation: AtomicU64::new(0),
+            pager: Mutex::new(Some(pager)),
+        }
+    }
+
+    /// An entry is about to become visible.
+    pub(in crate::database) fn will_show(&self, raft_index: u64) {
+        self.ceiling.fetch_max(raft_index, Ordering::SeqCst);
+    }
+
+    /// Covers everything that a read begun before this call can have seen: its session token.
+    pub(in crate::database) fn seen_up_to(&self) -> u64 {
+        self.ceiling.load(Ordering::SeqCst)
+    }
+
+    pub(in crate::database) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    pub(in crate::database) fn next_generation(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(in crate::database) fn pager(&self) -> Option<Arc<halite_pager::Database>> {
+        self.pager.lock().clone()
+    }
+
+    /// Lets the file go.
+    pub(in crate::database) fn close(&self) {
+        *self.pager.lock() = None;
+    }
+}

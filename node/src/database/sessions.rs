@@ -1,0 +1,325 @@
+//! [`Sessions`]: which writes of which clients are in the database already, so that a retry is answered instead of being run again.
+//!
+//! Pure. The outcomes travel in the entries themselves and are recorded when an entry is applied, on every node alike: a new primary knows
+//! what the old one has answered or was about to answer. Time is that of the entries. Called by lanes, redo and page diffs.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use halite_proto::v1;
+
+use super::CallKey;
+
+/// A session that wrote nothing for this long is forgotten, in milliseconds of entry timestamps.
+const UNUSED_MAX_MS: i64 = 10 * 60 * 1000;
+/// How often sessions are looked through for unused ones, in milliseconds of entry timestamps.
+const SWEEP_EVERY_MS: i64 = 10_000;
+/// Sessions kept; beyond it the ones unused for longest are forgotten.
+const SESSIONS_MAX: usize = 65_536;
+/// Outcomes kept per session. A client that lets more pile up can no longer retry the oldest ones.
+const CALLS_MAX: usize = 4_096;
+
+/// A write that is in the database.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Recorded {
+    pub(super) rows_affected: Vec<u64>,
+    pub(super) last_insert_rowid: Vec<i64>,
+    pub(super) raft_index: u64,
+}
+
+/// What is known of a call.
+#[derive(Debug, PartialEq)]
+pub(super) enum Lookup<'a> {
+    /// It is not in the database: to be run.
+    Unknown,
+    /// It is: to be answered with this.
+    Recorded(&'a Recorded),
+    /// Its client said that it had the answer: what became of it is forgotten.
+    Answered,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Client {
+    answered_below: u64,
+    calls: BTreeMap<u64, Recorded>,
+    last_used_ms: i64,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sessions {
+    clients: HashMap<[u8; 16], Client>,
+    next_sweep_ms: i64,
+}
+
+impl Sessions {
+    /// What became of a call.
+    pub(super) fn lookup(&self, key: &CallKey) -> Lookup<'_> {
+        let Some(client) = self.clients.get(&key.client_id) else {
+            return Lookup::Unknown;
+        };
+        match client.calls.get(&key.call_id) {
+            Some(recorded) => Lookup::Recorded(recorded),
+            None if key.call_id < client.answered_below => Lookup::Answered,
+            None => Lookup::Unknown,
+        }
+    }
+
+    /// Takes over the outcomes of one entry.
+    pub(super) fn record(
+        &mut self,
+        raft_index: u64,
+        timestamp_ms: i64,
+        outcomes: &[v1::SessionOutcomes],
+    ) {
+        for session in outcomes {
+            // An id of another length cannot come from a node; there is nobody to tell.
+            let Ok(client_id) = <[u8; 16]>::try_from(session.client_id.as_ref()) else {
+                continue;
+            };
+            let client = self.clients.entry(client_id).or_default();
+            client.last_used_ms = client.last_used_ms.max(timestamp_ms);
+            for call in &session.calls {
+                client.calls.insert(
+                    call.call_id,
+                    Recorded {
+                        rows_affected: call.rows_affected.clone(),
+                        last_insert_rowid: call.last_insert_rowid.clone(),
+                        raft_index,
+                    },
+                );
+            }
+            client.forget_below(session.answered_below);
+            while client.calls.len() > CALLS_MAX
+                && let Some((call_id, _)) = client.calls.pop_first()
+            {
+                client.answered_below = client.answered_below.max(call_id.saturating_add(1));
+            }
+        }
+        if timestamp_ms >= self.next_sweep_ms {
+            self.next_sweep_ms = timestamp_ms.saturating_add(SWEEP_EVERY_MS);
+            self.clients.retain(|_, client| {
+                timestamp_ms.saturating_sub(client.last_used_ms) < UNUSED_MAX_MS
+            });
+        }
+        self.limit();
+    }
+
+    fn limit(&mut self) {
+        if self.clients.len() <= SESSIONS_MAX {
+            return;
+        }
+        // Down to nine tenths, so that this is not done for each new session.
+        let mut ages: Vec<(i64, [u8; 16])> = self
+            .clients
+            .iter()
+            .map(|(id, client)| (client.last_used_ms, *id))
+            .collect();
+        ages.sort_unstable();
+        for (_, id) in &ages[..ages.len() - SESSIONS_MAX * 9 / 10] {
+            self.clients.remove(id);
+        }
+    }
+
+    /// The form that checkpoints and page diffs carry; sessions in order of their ids.
+    pub(super) fn to_proto(&self) -> v1::Sessions {
+        let mut session: Vec<v1::Session> = self
+            .clients
+            .iter()
+            .map(|(client_id, client)| v1::Session {
+                client_id: Bytes::copy_from_slice(client_id),
+                answered_below: client.answered_below,
+                calls: client
+                    .calls
+                    .iter()
+                    .map(|(call_id, recorded)| recorded.to_proto(*call_id))
+                    .collect(),
+                last_used_ms: client.last_used_ms,
+            })
+            .collect();
+        session.sort_unstable_by(|a, b| a.client_id.cmp(&b.client_id));
+        v1::Sessions { session }
+    }
+
+    /// Back from [`to_proto`](Self::to_proto). Sessions with an impossible id are left out.
+    pub(super) fn from_proto(sessions: &v1::Sessions) -> Self {
+        let clients = sessions
+            .session
+            .iter()
+            .filter_map(|session| {
+                let client_id = <[u8; 16]>::try_from(session.client_id.as_ref()).ok()?;
+                let calls = session
+                    .calls
+                    .iter()
+                    .filter_map(Recorded::from_proto)
+                    .collect();
+                let client = Client {
+                    answered_below: session.answered_below,
+                    calls,
+                    last_used_ms: session.last_used_ms,
+                };
+                Some((client_id, client))
+            })
+            .collect();
+        Sessions {
+            clients,
+            next_sweep_ms: 0,
+        }
+    }
+}
+
+impl Client {
+    fn forget_below(&mut self, answered_below: u64) {
+        if answered_below > self.answered_below {
+            self.answered_below = answered_below;
+            self.calls = self.calls.split_off(&answered_below);
+        }
+    }
+}
+
+impl Recorded {
+    fn to_proto(&self, call_id: u64) -> v1::CallOutcomeAt {
+        v1::CallOutcomeAt {
+            outcome: Some(v1::CallOutcome {
+                call_id,
+                rows_affected: self.rows_affected.clone(),
+                last_insert_rowid: self.last_insert_rowid.clone(),
+            }),
+            raft_index: self.raft_index,
+        }
+    }
+
+    fn from_proto(at: &v1::CallOutcomeAt) -> Option<(u64, Self)> {
+        let outcome = at.outcome.as_ref()?;
+        let recorded = Recorded {
+            rows_affected: outcome.rows_affected.clone(),
+            last_insert_rowid: outcome.last_insert_rowid.clone(),
+            raft_index: at.raft_index,
+        };
+        Some((outcome.call_id, recorded))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(client: u8, call_id: u64) -> CallKey {
+        CallKey {
+            client_id: [client; 16],
+            call_id,
+        }
+    }
+
+    fn outcomes(client: u8, answered_below: u64, calls: &[u64]) -> v1::SessionOutcomes {
+        v1::SessionOutcomes {
+            client_id: Bytes::copy_from_slice(&[client; 16]),
+            answered_below,
+            calls: calls
+                .iter()
+                .map(|call_id| v1::CallOutcome {
+                    call_id: *call_id,
+                    rows_affected: vec![*call_id],
+                    last_insert_rowid: vec![7],
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn recorded_call_is_found_until_its_client_has_the_answer() {
+        let mut sessions = Sessions::default();
+        sessions.record(10, 1_000, &[outcomes(1, 0, &[3, 4])]);
+        let Lookup::Recorded(recorded) = sessions.lookup(&key(1, 3)) else {
+            panic!("not recorded")
+        };
+        assert_eq!(
+            (recorded.raft_index, recorded.rows_affected.as_slice()),
+            (10, &[3][..])
+        );
+        assert_eq!(sessions.lookup(&key(1, 5)), Lookup::Unknown);
+        assert_eq!(sessions.lookup(&key(2, 3)), Lookup::Unknown);
+
+        sessions.record(11, 1_001, &[outcomes(1, 4, &[5])]);
+        assert_eq!(sessions.lookup(&key(1, 3)), Lookup::Answered);
+        assert!(matches!(sessions.lookup(&key(1, 4)), Lookup::Recorded(r) if r.raft_index == 10));
+        assert!(matches!(sessions.lookup(&key(1, 5)), Lookup::Recorded(r) if r.raft_index == 11));
+
+        // A late entry with a lower mark forgets nothing anew and brings nothing back.
+        sessions.record(12, 1_002, &[outcomes(1, 2, &[])]);
+        assert_eq!(sessions.lookup(&key(1, 3)), Lookup::Answered);
+    }
+
+    #[test]
+    fn unused_session_is_forgotten_by_the_time_of_entries() {
+        let mut sessions = Sessions::default();
+        sessions.record(1, 0, &[outcomes(1, 0, &[1])]);
+        sessions.record(2, UNUSED_MAX_MS - 1, &[outcomes(2, 0, &[1])]);
+        assert!(matches!(sessions.lookup(&key(1, 1)), Lookup::Recorded(_)));
+        sessions.record(3, UNUSED_MAX_MS + SWEEP_EVERY_MS, &[]);
+        assert_eq!(sessions.lookup(&key(1, 1)), Lookup::Unknown);
+        assert!(matches!(sessions.lookup(&key(2, 1)), Lookup::Recorded(_)));
+    }
+
+    #[test]
+    fn outcomes_of_a_client_that_never_confirms_are_bounded_and_not_run_twice() {
+        let mut sessions = Sessions::default();
+        let calls: Vec<u64> = (0..CALLS_MAX as u64 + 10).collect();
+        sessions.record(1, 0, &[outcomes(1, 0, &calls)]);
+        assert_eq!(sessions.lookup(&key(1, 9)), Lookup::Answered);
+        assert!(matches!(sessions.lookup(&key(1, 10)), Lookup::Recorded(_)));
+    }
+
+    #[test]
+    fn sessions_are_bounded_and_the_oldest_go_first() {
+        let mut sessions = Sessions::default();
+        for client in 0..=SESSIONS_MAX as u64 {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&client.to_be_bytes());
+            let session = v1::SessionOutcomes {
+                client_id: Bytes::copy_from_slice(&id),
+                ..outcomes(0, 0, &[1])
+            };
+            sessions.record(client + 1, client as i64, &[session]);
+        }
+        assert_eq!(sessions.clients.len(), SESSIONS_MAX * 9 / 10);
+        assert_eq!(
+            sessions.lookup(&CallKey {
+                client_id: [0; 16],
+                call_id: 1
+            }),
+            Lookup::Unknown
+        );
+        let mut newest = [0; 16];
+        newest[..8].copy_from_slice(&(SESSIONS_MAX as u64).to_be_bytes());
+        assert!(matches!(
+            sessions.lookup(&CallKey {
+                client_id: newest,
+                call_id: 1
+            }),
+            Lookup::Recorded(_)
+        ));
+    }
+
+    #[test]
+    fn sessions_survive_the_trip_through_a_checkpoint() {
+        let mut sessions = Sessions::default();
+        sessions.record(10, 1_000, &[outcomes(1, 2, &[3, 4]), outcomes(9, 0, &[1])]);
+        let proto = sessions.to_proto();
+        let back = Sessions::from_proto(&proto);
+        assert_eq!(back.to_proto(), proto);
+        assert_eq!(back.lookup(&key(1, 3)), sessions.lookup(&key(1, 3)));
+        assert_eq!(back.lookup(&key(1, 1)), Lookup::Answered);
+    }
+
+    #[test]
+    fn impossible_client_id_is_passed_over() {
+        let mut sessions = Sessions::default();
+        let short = v1::SessionOutcomes {
+            client_id: Bytes::from_static(b"short"),
+            ..outcomes(1, 0, &[1])
+        };
+        sessions.record(1, 0, &[short]);
+        assert!(sessions.clients.is_empty());
+    }
+}

@@ -1,0 +1,381 @@
+//! A cluster without a network: a log in memory that hands what lanes propose to all databases of the test, at once or when told.
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use halite_ltx::PageSize;
+use halite_proto::v1;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::database::*;
+
+/// Nothing in these tests takes longer, or it hangs.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) fn wait<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("runtime");
+    runtime.block_on(async {
+        tokio::time::timeout(PATIENCE, future)
+            .await
+            .expect("it hangs")
+    })
+}
+
+pub(super) fn answer<T>(receiver: oneshot::Receiver<T>) -> T {
+    wait(receiver).expect("answered")
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// Committed and handed to every database as soon as it is proposed.
+    AtOnce,
+    /// Kept until [`TestLog::deliver`].
+    Held,
+    /// Raft does not take it.
+    Refused,
+}
+
+struct State {
+    delivery: Delivery,
+    committed: Vec<CommittedLtx>,
+    held: Vec<v1::LtxCommand>,
+    chunks: Vec<v1::LtxChunk>,
+    targets: Vec<Arc<Database>>,
+    next_index: u64,
+}
+
+pub(super) struct TestLog {
+    state: Mutex<State>,
+}
+
+struct Chunks(Vec<Bytes>);
+
+impl ChunkSource for Chunks {
+    fn chunk(&self, number: u32) -> io::Result<Bytes> {
+        self.0
+            .get(number as usize)
+            .cloned()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl TestLog {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(TestLog {
+            state: Mutex::new(State {
+                delivery: Delivery::AtOnce,
+                committed: Vec::new(),
+                held: Vec::new(),
+                chunks: Vec::new(),
+                targets: Vec::new(),
+                next_index: 1,
+            }),
+        })
+    }
+
+    pub(super) fn set(&self, delivery: Delivery) {
+        self.state.lock().delivery = delivery;
+    }
+
+    pub(super) fn follow(&self, database: &Arc<Database>) {
+        self.state.lock().targets.push(database.clone());
+    }
+
+    pub(super) fn unfollow(&self, database: &Arc<Database>) {
+        self.state
+            .lock()
+            .targets
+            .retain(|target| !Arc::ptr_eq(target, database));
+    }
+
+    pub(super) fn committed(&self) -> Vec<CommittedLtx> {
+        self.state.lock().committed.clone()
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.state.lock().held.len()
+    }
+
+    /// Commits what was held.
+    pub(super) fn deliver(&self) {
+        let mut state = self.state.lock();
+        for command in std::mem::take(&mut state.held) {
+            state.commit(command);
+        }
+    }
+
+    /// Loses what was held.
+    pub(super) fn lose(&self) -> Vec<v1::LtxCommand> {
+        std::mem::take(&mut self.state.lock().held)
+    }
+
+    pub(super) fn commit(&self, command: v1::LtxCommand) {
+        self.state.lock().commit(command);
+    }
+}
+
+impl State {
+    fn commit(&mut self, command: v1::LtxCommand) {
+        let chunks: Vec<Bytes> = self
+            .chunks
+            .iter()
+            .filter(|chunk| chunk.proposal_id == command.proposal_id)
+            .map(|chunk| chunk.data.clone())
+            .collect();
+        assert_eq!(chunks.len(), command.chunks as usize);
+        let chunks = (command.chunks > 0).then(|| Arc::new(Chunks(chunks)) as Arc<dyn ChunkSource>);
+        let ltx = CommittedLtx {
+            index: self.next_index,
+            term: 1,
+            command,
+            chunks,
+        };
+        self.next_index += 1;
+        self.committed.push(ltx.clone());
+        for target in &self.targets {
+            drop(target.apply(ltx.clone()));
+        }
+    }
+}
+
+impl Proposer for TestLog {
+    fn propose(&self, _leadership: Leadership, command: v1::Command) -> Result<(), NotProposed> {
+        let mut state = self.state.lock();
+        if state.delivery == Delivery::Refused {
+            return Err(NotProposed {
+                reason: "told so".into(),
+            });
+        }
+        match command.kind {
+            Some(v1::command::Kind::Chunk(chunk)) => state.chunks.push(chunk),
+            Some(v1::command::Kind::Ltx(command)) if state.delivery == Delivery::Held => {
+                state.held.push(command)
+            }
+            Some(v1::command::Kind::Ltx(command)) => state.commit(command),
+            other => panic!("proposed {other:?}"),
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Checkpoints {
+    pub(super) target: Mutex<Option<v1::DatabaseCheckpoint>>,
+    pub(super) done: Mutex<Option<v1::DatabaseCheckpoint>>,
+}
+
+impl CheckpointStore for Checkpoints {
+    fn save_target(
+        &self,
+        _database: DatabaseId,
+        target: &v1::DatabaseCheckpoint,
+    ) -> io::Result<()> {
+        *self.target.lock() = Some(target.clone());
+        Ok(())
+    }
+
+    fn save_done(&self, _database: DatabaseId, done: &v1::DatabaseCheckpoint) -> io::Result<()> {
+        assert_eq!(
+            self.target.lock().as_ref(),
+            Some(done),
+            "the target comes before"
+        );
+        *self.done.lock() = Some(done.clone());
+        Ok(())
+    }
+}
+
+pub(super) const LEADERSHIP: Leadership = Leadership {
+    term: 1,
+    leader_id: 1,
+};
+
+/// A node's copy of the test's database.
+pub(super) struct Node {
+    pub(super) database: Arc<Database>,
+    pub(super) checkpoints: Arc<Checkpoints>,
+    pub(super) path: PathBuf,
+    log: Arc<TestLog>,
+}
+
+pub(super) fn options() -> DatabaseOptions {
+    DatabaseOptions {
+        checkpoint_idle: Duration::from_secs(3600),
+        ..DatabaseOptions::default()
+    }
+}
+
+pub(super) fn spec(path: &Path) -> DatabaseSpec {
+    DatabaseSpec {
+        id: DatabaseId::new(7),
+        name: "test".into(),
+        path: path.to_owned(),
+        page_size: PageSize::DEFAULT,
+    }
+}
+
+impl Node {
+    /// A blank follower.
+    pub(super) fn start(log: &Arc<TestLog>, path: &Path) -> Node {
+        Node::restart(log, path, Redo::nothing(), Arc::default())
+    }
+
+    pub(super) fn restart(
+        log: &Arc<TestLog>,
+        path: &Path,
+        redo: Redo,
+        checkpoints: Arc<Checkpoints>,
+    ) -> Node {
+        let database = Database::open(
+            spec(path),
+            redo,
+            log.clone(),
+            checkpoints.clone(),
+            options(),
+        )
+        .expect("opened");
+        log.follow(&database);
+        Node {
+            database,
+            checkpoints,
+            path: path.to_owned(),
+            log: log.clone(),
+        }
+    }
+
+    /// The same, and it takes writes.
+    pub(super) fn primary(log: &Arc<TestLog>, path: &Path) -> Node {
+        let node = Node::start(log, path);
+        node.database.open_lane(LEADERSHIP);
+        node
+    }
+
+    pub(super) fn stop(self) -> Arc<Checkpoints> {
+        self.log.unfollow(&self.database);
+        wait(self.database.shutdown());
+        self.checkpoints
+    }
+
+    pub(super) fn run(&self, sql: &str) -> Result<CallResults, v1::Error> {
+        self.call(vec![statement(sql)])
+    }
+
+    pub(super) fn call(&self, statements: Vec<v1::Statement>) -> Result<CallResults, v1::Error> {
+        let (job, receiver) = job(statements);
+        self.database.submit(vec![job]);
+        answer(receiver)
+    }
+
+    /// Runs jobs as one batch: the lane is busy with a transaction while they are handed over.
+    pub(super) fn batch(&self, jobs: Vec<WriteJob>) {
+        self.database.submit(jobs);
+    }
+
+    pub(super) fn applied(&self) -> Applied {
+        *self.database.applied().borrow()
+    }
+
+    pub(super) fn query(&self, sql: &str) -> Vec<Vec<rusqlite::types::Value>> {
+        let reader = self
+            .database
+            .shared
+            .pager()
+            .expect("open")
+            .reader()
+            .expect("reader");
+        let mut statement = reader.prepare(sql).expect("prepared");
+        let width = statement.column_count();
+        statement
+            .query_map([], |row| (0..width).map(|column| row.get(column)).collect())
+            .expect("queried")
+            .collect::<Result<_, _>>()
+            .expect("read")
+    }
+
+    pub(super) fn integer(&self, sql: &str) -> i64 {
+        match self.query(sql).as_slice() {
+            [row] => match row.as_slice() {
+                [rusqlite::types::Value::Integer(integer)] => *integer,
+                other => panic!("no integer: {other:?}"),
+            },
+            other => panic!("not one row: {other:?}"),
+        }
+    }
+
+    /// Waits until the database has what the other has, and compares.
+    pub(super) fn assert_same(&self, other: &Node) {
+        let wanted = other.applied();
+        let mut applied = self.database.applied();
+        wait(applied.wait_for(|applied| applied.position.txid >= wanted.position.txid))
+            .expect("alive");
+        assert_eq!(self.applied().position, wanted.position);
+        let pages = |node: &Node| {
+            node.database
+                .page_checksums(halite_ltx::PageNo::FIRST, usize::MAX)
+        };
+        assert_eq!(pages(self), pages(other));
+    }
+}
+
+pub(super) fn statement(sql: &str) -> v1::Statement {
+    v1::Statement {
+        sql: sql.into(),
+        ..v1::Statement::default()
+    }
+}
+
+pub(super) fn key(client: u8, call_id: u64) -> Option<CallKey> {
+    Some(CallKey {
+        client_id: [client; 16],
+        call_id,
+    })
+}
+
+pub(super) type Answer = oneshot::Receiver<Result<CallResults, v1::Error>>;
+
+pub(super) fn job(statements: Vec<v1::Statement>) -> (WriteJob, Answer) {
+    let (reply, receiver) = ReplyTo::oneshot();
+    let job = WriteJob {
+        key: None,
+        answered_below: 0,
+        statements,
+        deadline: Instant::now() + PATIENCE,
+        retry: false,
+        reply,
+    };
+    (job, receiver)
+}
+
+pub(super) fn sql_job(sql: &str) -> (WriteJob, Answer) {
+    job(vec![statement(sql)])
+}
+
+pub(super) fn keyed(sql: &str, key: Option<CallKey>) -> (WriteJob, Answer) {
+    let (mut job, receiver) = sql_job(sql);
+    job.key = key;
+    (job, receiver)
+}
+
+pub(super) fn code(result: &Result<CallResults, v1::Error>) -> v1::ErrorCode {
+    match result {
+        Ok(results) => panic!("no error: {results:?}"),
+        Err(error) => error.code(),
+    }
+}
+
+pub(super) fn options_now() -> TransactionOptions {
+    TransactionOptions {
+        key: None,
+        answered_below: 0,
+        wait_until: Instant::now() + PATIENCE,
+        duration_max: TRANSACTION_MAX,
+    }
+}
