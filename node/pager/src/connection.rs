@@ -17,7 +17,14 @@ pub(crate) fn read_write(path: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags_and_vfs(path, flags, vfs::NAME)?;
     prepare(&connection)?;
+    // The fence settles who of our own writers comes first; waiting in SQLite as well would only delay the answer.
+    connection.busy_timeout(Duration::ZERO)?;
     Ok(connection)
+}
+
+/// Lets a connection that reads pages, not SQL, work on a database whose schema cannot be read.
+pub(crate) fn tolerate_bad_schema(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.pragma_update(None, "writable_schema", true)
 }
 
 /// Opens a connection that can only read.
@@ -35,11 +42,11 @@ pub(crate) fn attached(path: &Path, encoding: &str) -> Result<Connection, rusqli
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags_and_vfs(":memory:", flags, vfs::NAME)?;
-    // An attached database must have the text encoding of main. A schema that cannot be read must not keep pages out that
-    // may repair it, hence writable_schema, which tolerates it.
+    // An attached database must have the text encoding of main.
     connection.pragma_update(None, "encoding", encoding)?;
     set(&connection, ffi::SQLITE_DBCONFIG_DEFENSIVE, false)?;
-    connection.pragma_update(None, "writable_schema", true)?;
+    // A schema that cannot be read must not keep pages out that may repair it.
+    tolerate_bad_schema(&connection)?;
     let path = path
         .to_str()
         .ok_or_else(|| rusqlite::Error::InvalidPath(path.to_owned()))?;

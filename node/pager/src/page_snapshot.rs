@@ -22,6 +22,7 @@ pub struct PageSnapshot {
 impl PageSnapshot {
     pub(crate) fn take(database: Arc<Database>) -> Result<Self, PagerError> {
         let connection = connection::read_only(database.path())?;
+        connection::tolerate_bad_schema(&connection)?;
         let (checksums, checksum);
         {
             // Nothing becomes visible while this is held, so the read transaction sees what the table tells.

@@ -115,6 +115,8 @@ pub(crate) struct Faults {
     pub(crate) after_open: std::sync::atomic::AtomicI32,
     /// SQLite result code for the next plain frame written to the WAL; 0 for none.
     pub(crate) frame: std::sync::atomic::AtomicI32,
-    /// SQLite result code for the next page written to the database file; 0 for none.
+    /// SQLite result code for a page written to the database file; 0 for none.
     pub(crate) main: std::sync::atomic::AtomicI32,
+    /// How many pages are written before that.
+    pub(crate) main_after: std::sync::atomic::AtomicI32,
 }

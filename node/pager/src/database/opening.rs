@@ -209,6 +209,7 @@ fn open_keeper(shared: &Shared, options: &OpenOptions) -> Result<Connection, Ope
             journal_mode,
         });
     }
+    connection::tolerate_bad_schema(&keeper).map_err(sqlite)?;
     // A read opens the WAL and maps the wal-index.
     keeper
         .query_row(

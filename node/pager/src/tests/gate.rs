@@ -8,7 +8,7 @@ use libsqlite3_sys as ffi;
 use parking_lot::Mutex;
 
 use super::support::{
-    Log, Pair, Recorded, assert_fenced, assert_same, crash_copy, options, stock_reads,
+    Pair, Recorded, assert_fenced, assert_same, crash_copy, options, stock_reads,
 };
 use crate::{ApplyError, CapturedTransaction, CommitOutcome, Database, GateVerdict, OpenOptions};
 

@@ -190,12 +190,7 @@ pub(super) fn assert_fenced(path: &Path, sql: &str) {
 pub(super) fn crash_copy(path: &Path, to: &Path) {
     for suffix in ["", "-wal"] {
         let (from, to) = (with_suffix(path, suffix), with_suffix(to, suffix));
-        match std::process::Command::new("cp")
-            .arg("--")
-            .arg(&from)
-            .arg(&to)
-            .status()
-        {
+        match Command::new("cp").arg("--").arg(&from).arg(&to).status() {
             Ok(status) if status.success() => {}
             _ => assert!(!from.exists(), "cannot copy {}", from.display()),
         }

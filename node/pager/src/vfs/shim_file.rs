@@ -93,7 +93,10 @@ impl ShimFile {
                     return ffi::SQLITE_READONLY;
                 }
                 #[cfg(test)]
-                if let Some(code) = crate::write_transaction::take_fault(&self.shared.faults.main) {
+                if self.shared.faults.main_after.fetch_sub(1, Ordering::SeqCst) <= 0
+                    && let Some(code) =
+                        crate::write_transaction::take_fault(&self.shared.faults.main)
+                {
                     return code;
                 }
                 self.shared.main_unsynced.store(true, Ordering::SeqCst);
