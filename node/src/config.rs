@@ -27,9 +27,11 @@ use std::time::Duration;
 pub use byte_size::{ByteSize, ByteSizeError};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use log_config::{LogConfig, LogFormat, LogLevel};
+pub(crate) use nearest::nearest;
 pub use problem::{ConfigError, Origin, Problem};
 pub use setting::{SETTINGS, Setting};
 pub use sources::{Loaded, Sources};
+pub(crate) use validate::{address_fault, database_name_fault};
 
 /// What a node is told at its start. The keys of the file have the names of the fields, with dashes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,120 @@
+//! `halite db`: the databases of the cluster.
+
+use clap::Subcommand;
+use halite_client::DatabaseStatus;
+use serde_json::json;
+
+use super::GlobalArgs;
+use super::error::{CliError, Outcome};
+use super::output::{print, print_json};
+use super::text_table::{Align, TextTable};
+
+/// Create, drop and list databases.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbCommand {
+    /// Create an empty database
+    Create {
+        name: String,
+        /// Bytes of a page: a power of two from 512 to 65536
+        #[arg(long, default_value_t = 4096, value_parser = parse_page_size)]
+        page_size: u32,
+        /// Do nothing if it is there
+        #[arg(long)]
+        if_not_exists: bool,
+    },
+    /// Drop a database on all nodes; its archive stays
+    Drop {
+        name: String,
+        /// Do nothing if it is not there
+        #[arg(long)]
+        if_exists: bool,
+    },
+    /// List the databases
+    List,
+}
+
+fn parse_page_size(text: &str) -> Result<u32, String> {
+    let size: Option<u32> = text.parse().ok();
+    size.filter(|size| size.is_power_of_two() && (512..=65536).contains(size))
+        .ok_or_else(|| "a page size is a power of two from 512 to 65536".to_owned())
+}
+
+pub(crate) async fn run(command: DbCommand, global: &GlobalArgs) -> Result<Outcome, CliError> {
+    let admin = global.connect().await?.admin();
+    match command {
+        DbCommand::Create {
+            name,
+            page_size,
+            if_not_exists,
+        } => {
+            let created = admin
+                .create_database(&name, page_size, if_not_exists)
+                .await?;
+            let done = if created { "created" } else { "exists already" };
+            told(
+                global,
+                &format!("database {name} {done}"),
+                json!({ "database": name, "created": created }),
+            )?;
+        }
+        DbCommand::Drop { name, if_exists } => {
+            let dropped = admin.drop_database(&name, if_exists).await?;
+            let done = if dropped { "dropped" } else { "was not there" };
+            told(
+                global,
+                &format!("database {name} {done}"),
+                json!({ "database": name, "dropped": dropped }),
+            )?;
+        }
+        DbCommand::List => {
+            let databases = admin.list_databases().await?;
+            if global.json {
+                print_json(&databases.iter().map(database_json).collect::<Vec<_>>())?;
+            } else {
+                print(&databases_text(&databases))?;
+            }
+        }
+    }
+    Ok(Outcome::Good)
+}
+
+fn told(global: &GlobalArgs, text: &str, json: serde_json::Value) -> Result<(), CliError> {
+    if global.json {
+        print_json(&json)
+    } else {
+        print(&format!("{text}\n"))
+    }
+}
+
+/// A TXID as files and other commands write it.
+pub(crate) fn txid_text(txid: u64) -> String {
+    format!("{txid:016x}")
+}
+
+fn database_json(db: &DatabaseStatus) -> serde_json::Value {
+    json!({
+        "name": db.name,
+        "txid": txid_text(db.txid),
+        "checksum": db.checksum,
+        "page_size": db.page_size,
+        "pages": db.page_count,
+        "wal_bytes": db.wal_bytes,
+        "archived_txid": (db.archived_txid > 0).then(|| txid_text(db.archived_txid)),
+        "trouble": (!db.trouble.is_empty()).then_some(&db.trouble),
+    })
+}
+
+pub(crate) fn databases_text(databases: &[DatabaseStatus]) -> String {
+    let mut table = TextTable::new([
+        ("name", Align::Left),
+        ("txid", Align::Left),
+        ("pages", Align::Right),
+        ("page size", Align::Right),
+        ("trouble", Align::Left),
+    ]);
+    for db in databases {
+        let [pages, size] = [db.page_count, db.page_size].map(|number| number.to_string());
+        table.row([&db.name, &txid_text(db.txid), &pages, &size, &db.trouble]);
+    }
+    table.plain()
+}

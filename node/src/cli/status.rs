@@ -1,0 +1,64 @@
+//! `halite status`: what every node says of itself, side by side.
+
+mod report;
+mod view;
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::GlobalArgs;
+use super::error::{CliError, Outcome};
+use super::output::{print, print_json, print_line};
+use report::ClusterReport;
+
+/// Show the nodes and databases of the cluster.
+///
+/// Exit code 0: there is a primary, and it and a majority of the voters answer. Exit code 1: the cluster cannot take writes, or
+/// no node answers. A single lost node of three is shown and does not change the exit code.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Show it again every second until Ctrl-C
+    #[arg(short, long)]
+    watch: bool,
+}
+
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(crate) async fn run(args: StatusArgs, global: &GlobalArgs) -> Result<Outcome, CliError> {
+    let client = global.connect().await?;
+    let admin = client.admin();
+    if !args.watch {
+        let report = ClusterReport::of(admin.status().await);
+        if global.json {
+            print_json(&report)?
+        } else {
+            print(&view::text(&report))?
+        }
+        return Ok(if report.healthy {
+            Outcome::Good
+        } else {
+            Outcome::Bad
+        });
+    }
+    let mut tick = tokio::time::interval(WATCH_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let on_terminal = std::io::stdout().is_terminal();
+    loop {
+        tick.tick().await;
+        let report = ClusterReport::of(admin.status().await);
+        if global.json {
+            // One line each, for programs that read along.
+            let line = serde_json::to_string(&report);
+            print_line(&line.map_err(|error| {
+                CliError::new(format!("the status cannot be written as JSON: {error}"))
+            })?)?;
+        } else if on_terminal {
+            // Home, and clear below: the screen does not flicker.
+            print(&format!("\x1b[H\x1b[J{}", view::text(&report)))?;
+        } else {
+            print(&format!("{}\n", view::text(&report)))?;
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! From what the nodes say to what is true of the cluster. Pure.
+
+use std::collections::BTreeMap;
+
+use halite_client::{DatabaseStatus, Error, NodeStatus, Role, StatusResponse, Topology};
+use serde::Serialize;
+
+use crate::cli::database::txid_text;
+use crate::cli::error::message_of;
+
+/// The state of a cluster as its nodes tell it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct ClusterReport {
+    pub(super) cluster_name: String,
+    pub(super) cluster_id: String,
+    pub(super) term: u64,
+    /// The node that leads and answers as primary.
+    pub(super) primary_id: Option<u64>,
+    pub(super) voters: usize,
+    pub(super) voters_reachable: usize,
+    /// There is a primary, and a majority of the voters answers.
+    pub(super) healthy: bool,
+    pub(super) nodes: Vec<NodeReport>,
+    pub(super) databases: Vec<DatabaseReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct NodeReport {
+    /// Unknown for an address that never answered and is no member's.
+    pub(super) id: Option<u64>,
+    pub(super) addr: String,
+    pub(super) voter: bool,
+    #[serde(flatten)]
+    pub(super) state: NodeState,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub(super) enum NodeState {
+    Reachable {
+        role: &'static str,
+        term: u64,
+        last_log_index: u64,
+        committed_index: u64,
+        applied_index: u64,
+        lag_ms: u64,
+        uptime_ms: u64,
+        version: String,
+    },
+    Unreachable {
+        error: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct DatabaseReport {
+    pub(super) name: String,
+    /// As the primary has it, or whoever is furthest while there is none.
+    pub(super) txid: String,
+    pub(super) checksum: String,
+    pub(super) page_size: u32,
+    pub(super) pages: u32,
+    /// `None` without an archive.
+    pub(super) archived_txid: Option<String>,
+    /// Transactions that the archive does not hold yet.
+    pub(super) archive_behind: Option<u64>,
+    pub(super) copies: Vec<CopyReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct CopyReport {
+    pub(super) node_id: u64,
+    #[serde(flatten)]
+    pub(super) copy: CopyState,
+}
+
+/// How a node's copy stands to the reference. A copy may be a moment ahead: nodes are not asked in the same instant.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "copy", rename_all = "snake_case")]
+pub(super) enum CopyState {
+    InStep,
+    Behind {
+        transactions: u64,
+    },
+    /// Same transaction, other content.
+    Differs,
+    /// The node does not have the database.
+    Missing,
+    Trouble {
+        message: String,
+    },
+    Unreachable,
+}
+
+type Told = (String, Result<StatusResponse, Error>);
+
+impl ClusterReport {
+    pub(super) fn of(told: Vec<Told>) -> Self {
+        let topology = newest_topology(&told);
+        let nodes = nodes(&told, &topology);
+        let statuses: Vec<&NodeStatus> = told
+            .iter()
+            .filter_map(|(_, told)| told.as_ref().ok()?.node.as_ref())
+            .collect();
+        let leads =
+            |node: &&&NodeStatus| node.role() == Role::Primary && node.term == topology.term;
+        let primary_id = statuses.iter().find(leads).map(|node| node.node_id);
+        let voters = topology
+            .members
+            .iter()
+            .filter(|member| member.voter)
+            .count();
+        let voters_reachable = nodes
+            .iter()
+            .filter(|node| node.voter && node.is_reachable())
+            .count();
+        let first = statuses.first();
+        Self {
+            cluster_name: first
+                .map(|node| node.cluster_name.clone())
+                .unwrap_or_default(),
+            cluster_id: topology.cluster_id.clone(),
+            term: topology.term,
+            primary_id,
+            voters,
+            voters_reachable,
+            healthy: primary_id.is_some() && voters_reachable * 2 > voters,
+            databases: databases(&statuses, primary_id, &nodes),
+            nodes,
+        }
+    }
+}
+
+impl NodeReport {
+    pub(super) fn is_reachable(&self) -> bool {
+        matches!(self.state, NodeState::Reachable { .. })
+    }
+}
+
+fn newest_topology(told: &[Told]) -> Topology {
+    let topologies = told
+        .iter()
+        .filter_map(|(_, told)| told.as_ref().ok()?.topology.as_ref());
+    topologies
+        .max_by_key(|topology| (topology.term, topology.primary_id != 0))
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// Members and whoever else was asked, each node once, by id.
+fn nodes(told: &[Told], topology: &Topology) -> Vec<NodeReport> {
+    let mut known: BTreeMap<u64, NodeReport> = BTreeMap::new();
+    let mut strangers = Vec::new();
+    for (addr, told) in told {
+        let member = topology.members.iter().find(|member| member.addr == *addr);
+        let node = told.as_ref().ok().and_then(|status| status.node.as_ref());
+        let id = node
+            .map(|node| node.node_id)
+            .or(member.map(|member| member.node_id));
+        let state = match (node, told) {
+            (Some(node), _) => reachable(node),
+            (None, Err(error)) => NodeState::Unreachable {
+                error: message_of(error),
+            },
+            (None, Ok(_)) => NodeState::Unreachable {
+                error: "the node says nothing of itself".to_owned(),
+            },
+        };
+        let addr = node
+            .map(|node| &node.addr)
+            .filter(|addr| !addr.is_empty())
+            .unwrap_or(addr)
+            .clone();
+        let voter = id.is_some_and(|id| {
+            topology
+                .members
+                .iter()
+                .any(|member| member.node_id == id && member.voter)
+        });
+        let report = NodeReport {
+            id,
+            addr,
+            voter,
+            state,
+        };
+        match id {
+            None => strangers.push(report),
+            // Asked under two addresses: what answered counts.
+            Some(id) if report.is_reachable() || !known.contains_key(&id) => {
+                known.insert(id, report);
+            }
+            Some(_) => {}
+        }
+    }
+    for member in &topology.members {
+        known.entry(member.node_id).or_insert_with(|| NodeReport {
+            id: Some(member.node_id),
+            addr: member.addr.clone(),
+            voter: member.voter,
+            state: NodeState::Unreachable {
+                error: "not asked".to_owned(),
+            },
+        });
+    }
+    known.into_values().chain(strangers).collect()
+}
+
+fn reachable(node: &NodeStatus) -> NodeState {
+    NodeState::Reachable {
+        role: role_text(node.role()),
+        term: node.term,
+        last_log_index: node.last_log_index,
+        committed_index: node.committed_index,
+        applied_index: node.applied_index,
+        lag_ms: node.lag_ms,
+        uptime_ms: node.uptime_ms,
+        version: node.version.clone(),
+    }
+}
+
+fn role_text(role: Role) -> &'static str {
+    match role {
+        Role::Primary => "primary",
+        Role::Follower => "follower",
+        Role::Learner => "learner",
+        Role::Candidate => "candidate",
+        Role::Joining => "joining",
+        Role::Removed => "removed",
+        Role::Unspecified => "unknown",
+    }
+}
+
+fn databases(
+    statuses: &[&NodeStatus],
+    primary_id: Option<u64>,
+    nodes: &[NodeReport],
+) -> Vec<DatabaseReport> {
+    let mut references: BTreeMap<&str, &DatabaseStatus> = BTreeMap::new();
+    let primary = statuses
+        .iter()
+        .filter(|node| Some(node.node_id) == primary_id);
+    let others = statuses
+        .iter()
+        .filter(|node| Some(node.node_id) != primary_id);
+    for node in primary.clone().chain(others) {
+        for db in &node.databases {
+            let reference = references.entry(&db.name).or_insert(db);
+            let from_primary = primary
+                .clone()
+                .any(|node| node.databases.iter().any(|other| other.name == db.name));
+            if !from_primary && db.txid > reference.txid {
+                *reference = db;
+            }
+        }
+    }
+    let archived = |name: &str| {
+        let copies = statuses
+            .iter()
+            .flat_map(|node| &node.databases)
+            .filter(|db| db.name == name);
+        copies
+            .map(|db| db.archived_txid)
+            .max()
+            .filter(|txid| *txid > 0)
+    };
+    let report = |db: &DatabaseStatus| {
+        let archived = archived(&db.name);
+        DatabaseReport {
+            name: db.name.clone(),
+            txid: txid_text(db.txid),
+            checksum: db.checksum.clone(),
+            page_size: db.page_size,
+            pages: db.page_count,
+            archived_txid: archived.map(txid_text),
+            archive_behind: archived.map(|txid| db.txid.saturating_sub(txid)),
+            copies: copies(db, statuses, nodes),
+        }
+    };
+    references.into_values().map(report).collect()
+}
+
+fn copies(
+    reference: &DatabaseStatus,
+    statuses: &[&NodeStatus],
+    nodes: &[NodeReport],
+) -> Vec<CopyReport> {
+    let copy = |node: &NodeReport| {
+        let node_id = node.id?;
+        let status = statuses
+            .iter()
+            .find(|status| status.node_id == node_id && node.is_reachable());
+        let copy = match status
+            .map(|status| status.databases.iter().find(|db| db.name == reference.name))
+        {
+            None => CopyState::Unreachable,
+            Some(None) => CopyState::Missing,
+            Some(Some(db)) => copy_state(db, reference),
+        };
+        Some(CopyReport { node_id, copy })
+    };
+    nodes.iter().filter_map(copy).collect()
+}
+
+fn copy_state(copy: &DatabaseStatus, reference: &DatabaseStatus) -> CopyState {
+    if !copy.trouble.is_empty() {
+        return CopyState::Trouble {
+            message: copy.trouble.clone(),
+        };
+    }
+    match reference.txid.checked_sub(copy.txid) {
+        Some(0) if copy.checksum != reference.checksum => CopyState::Differs,
+        Some(transactions) if transactions > 0 => CopyState::Behind { transactions },
+        _ => CopyState::InStep,
+    }
+}
+
+#[cfg(test)]
+mod tests;
