@@ -133,7 +133,7 @@ impl Operation for PipelinedCall<'_> {
         self.call.retry = attempt.retry;
         self.call.timeout_ms = saturating_ms(timeout);
         self.call.session_index = self.token.get();
-        let deadline = (now + timeout + ANSWER_GRACE).min(attempt.deadline);
+        let deadline = now + timeout + ANSWER_GRACE;
         let sent = attempt
             .link
             .send(&self.id, &self.call, self.effect != Effect::Read, deadline)

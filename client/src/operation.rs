@@ -74,7 +74,10 @@ pub(crate) async fn run<O: Operation>(
             .route(plan.need, &progress.tried, progress.hint.as_ref(), random)
             .and_then(|index| Some((index, view.nodes[index].link.clone()?)));
         let Some((index, link)) = chosen else {
-            if progress.stands || Instant::now() >= plan.deadline {
+            if cluster.in_flight.is_closed() && progress.last.is_none() {
+                return Err(Error::unavailable("client was closed"));
+            }
+            if progress.stands || cluster.in_flight.is_closed() || Instant::now() >= plan.deadline {
                 return Err(progress.into_error());
             }
             progress.wait(cluster, &view).await;
@@ -182,7 +185,7 @@ impl Progress {
         }
         if self.maybe_done {
             return Error::outcome_unknown(format!(
-                "not acknowledged, may or may not have been carried out: tries={tries} last_error=\"{last}\""
+                "not acknowledged in time, may or may not have been carried out: tries={tries} last_error=\"{last}\""
             ));
         }
         if *last.kind() == ErrorKind::DeadlineExceeded {

@@ -1,6 +1,6 @@
 //! Runs one [`peer`](super::peer) task for each known node, and ends it when the node is known no longer.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::task::{AbortHandle, JoinSet};
@@ -11,7 +11,7 @@ use super::{Cluster, PeerKey, peer};
 pub(crate) async fn run(cluster: Arc<Cluster>) {
     let mut news = cluster.subscribe();
     let mut tasks = JoinSet::new();
-    let mut running: HashMap<PeerKey, AbortHandle> = HashMap::new();
+    let mut running: BTreeMap<PeerKey, AbortHandle> = BTreeMap::new();
     loop {
         let view = news.borrow_and_update().clone();
         running.retain(|key, task| {

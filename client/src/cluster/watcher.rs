@@ -1,6 +1,6 @@
 //! Follows the topology: the stream of one healthy node, and quick polls of all nodes while there is no primary to talk to.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ async fn poll(cluster: &Cluster) {
 async fn ask_until_known(cluster: &Cluster) {
     let started = Instant::now();
     let mut answers = FuturesUnordered::new();
-    let mut asked = HashSet::new();
+    let mut asked = BTreeSet::new();
     loop {
         let begun = Instant::now();
         for (node, link) in cluster.view().links() {

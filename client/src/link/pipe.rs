@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -36,10 +37,32 @@ pub(crate) struct Pipe {
     drained: u64,
     calls_per_message: VecDeque<u64>,
     writer: Option<Waker>,
-    waiters: HashMap<u64, Waiter>,
+    waiters: HashMap<u64, Waiter, BuildHasherDefault<IdHasher>>,
     /// Waiters with a caller; the others are tombstones.
     callers: usize,
     sweep_at: Option<Instant>,
+}
+
+/// Spreads ids that ascend one by one. Not random: callers must be given back in the same order in every run of a simulation.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        self.0 = (self.0 ^ id)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29);
+    }
 }
 
 struct Waiter {
@@ -76,7 +99,7 @@ impl Pipe {
             drained: 0,
             calls_per_message: VecDeque::new(),
             writer: None,
-            waiters: HashMap::new(),
+            waiters: HashMap::default(),
             callers: 0,
             sweep_at: None,
         }
@@ -383,3 +406,6 @@ fn merge(whole: &mut wire::Reply, part: wire::Reply) {
     whole.id = part.id;
     whole.session_index = whole.session_index.max(part.session_index);
 }
+
+#[cfg(test)]
+mod tests;
