@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`config`] | settings: file, environment, flags |
 //! | [`cli`] | the command line |
+//! | [`local_cluster`] | a cluster of processes on loopback, for demo, bench and tests |
 //! | [`server`] | start and stop of a node, in order |
 //! | `api` | what clients speak: gRPC |
 //! | `cluster` | Raft, roles, membership, the ordered apply |
@@ -17,6 +18,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod local_cluster;
 pub mod server;
 pub mod telemetry;
 

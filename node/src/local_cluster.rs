@@ -1,0 +1,326 @@
+//! A cluster of real `halite serve` processes on loopback: what the demo, the benchmark and the black-box tests run on.
+//!
+//! Owns the processes, their ports, directories, configuration and logs. Ends them all when it is dropped. Never speaks with them:
+//! callers use the client library like any application.
+
+use std::fs::File;
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct LocalClusterOptions {
+    /// The `halite` program.
+    pub program: PathBuf,
+    /// Where data, configuration and logs go; created, and left behind.
+    pub dir: PathBuf,
+    /// Number of first members.
+    pub nodes: u64,
+    /// Databases to create: name and page size.
+    pub databases: Vec<(String, u32)>,
+    /// Archive destination, if there is to be one.
+    pub archive_url: Option<String>,
+    /// Further configuration for every node, as YAML lines.
+    pub extra_config: String,
+    /// `RUST_LOG` of the nodes.
+    pub log: String,
+}
+
+impl LocalClusterOptions {
+    /// Three nodes with one database `app` of 4096-byte pages, without an archive.
+    pub fn new(program: impl Into<PathBuf>, dir: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            dir: dir.into(),
+            nodes: 3,
+            databases: vec![("app".to_owned(), 4096)],
+            archive_url: None,
+            extra_config: String::new(),
+            log: "info".to_owned(),
+        }
+    }
+}
+
+/// One node of a [`LocalCluster`].
+#[derive(Debug)]
+pub struct LocalNode {
+    /// Node id, from 1.
+    pub id: u64,
+    /// `127.0.0.1:port`.
+    pub addr: String,
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    /// Its configuration file.
+    pub config: PathBuf,
+    /// What it writes to standard output and error; appended to over restarts.
+    pub log: PathBuf,
+    child: Option<Child>,
+    program: PathBuf,
+    rust_log: String,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct LocalCluster {
+    options: LocalClusterOptions,
+    nodes: Vec<LocalNode>,
+}
+
+impl LocalCluster {
+    /// Writes the configurations and starts every node. Returns at once: clients wait for the primary.
+    ///
+    /// # Errors
+    /// Files that cannot be written, a program that cannot be started.
+    pub fn start(options: LocalClusterOptions) -> io::Result<Self> {
+        std::fs::create_dir_all(&options.dir)?;
+        let ports = free_ports(options.nodes)?;
+        let members: Vec<(u64, u16)> = (1..=options.nodes).zip(ports).collect();
+        let mut cluster = Self {
+            options,
+            nodes: Vec::new(),
+        };
+        for &(id, port) in &members {
+            let node = cluster.prepare(id, port, &member_list(&members))?;
+            cluster.nodes.push(node);
+        }
+        for id in 1..=cluster.options.nodes {
+            cluster.start_node(id)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Prepares and starts a blank node that waits to be added.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_joining(&mut self, id: u64) -> io::Result<()> {
+        let port = free_ports(1)?[0];
+        let node = self.prepare(id, port, "  join: true\n")?;
+        self.nodes.push(node);
+        self.start_node(id)
+    }
+
+    fn prepare(&self, id: u64, port: u16, cluster: &str) -> io::Result<LocalNode> {
+        let dir = self.options.dir.join(format!("node-{id}"));
+        std::fs::create_dir_all(&dir)?;
+        let data_dir = dir.join("data");
+        let addr = format!("127.0.0.1:{port}");
+        let mut yaml = format!(
+            "node-id: {id}\ndata-dir: {}\nlisten: {addr}\ncluster:\n  name: local\n{cluster}",
+            quoted(&data_dir)
+        );
+        if !self.options.databases.is_empty() {
+            yaml.push_str("dbs:\n");
+            for (name, page_size) in &self.options.databases {
+                yaml.push_str(&format!("  - {{name: {name}, page-size: {page_size}}}\n"));
+            }
+        }
+        if let Some(url) = &self.options.archive_url {
+            yaml.push_str(&format!("archive: {{url: {}}}\n", quoted(Path::new(url))));
+        }
+        yaml.push_str(&self.options.extra_config);
+        let config = dir.join("halite.yml");
+        std::fs::write(&config, yaml)?;
+        Ok(LocalNode {
+            id,
+            addr,
+            data_dir,
+            config,
+            log: dir.join("log.txt"),
+            child: None,
+            program: self.options.program.clone(),
+            rust_log: self.options.log.clone(),
+        })
+    }
+
+    /// All nodes, running or not.
+    pub fn nodes(&self) -> &[LocalNode] {
+        &self.nodes
+    }
+
+    /// The node with this id.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn node(&self, id: u64) -> &LocalNode {
+        self.nodes
+            .iter()
+            .find(|n| n.id == id)
+            .expect("a node of this cluster")
+    }
+
+    fn node_mut(&mut self, id: u64) -> &mut LocalNode {
+        self.nodes
+            .iter_mut()
+            .find(|n| n.id == id)
+            .expect("a node of this cluster")
+    }
+
+    /// Addresses of all nodes, for clients.
+    pub fn addrs(&self) -> Vec<String> {
+        self.nodes.iter().map(|n| n.addr.clone()).collect()
+    }
+
+    /// The SQLite file of a database on one node.
+    pub fn database_path(&self, id: u64, database: &str) -> PathBuf {
+        self.node(id)
+            .data_dir
+            .join("db")
+            .join(format!("{database}.db"))
+    }
+
+    /// Starts a node that is not running.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn start_node(&mut self, id: u64) -> io::Result<()> {
+        let node = self.node_mut(id);
+        let log = File::options().create(true).append(true).open(&node.log)?;
+        let child = Command::new(&node.program)
+            .arg("serve")
+            .arg("--config")
+            .arg(&node.config)
+            .env("RUST_LOG", &node.rust_log)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        node.child = Some(child);
+        Ok(())
+    }
+
+    /// SIGKILL, and waits until the process is gone.
+    ///
+    /// # Errors
+    /// The operating system's; a node that is not running is left alone.
+    pub fn kill(&mut self, id: u64) -> io::Result<()> {
+        let Some(mut child) = self.node_mut(id).child.take() else {
+            return Ok(());
+        };
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Sends SIGKILL and does not wait.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn kill_now(&mut self, id: u64) -> io::Result<()> {
+        self.signal(id, Signal::KILL)
+    }
+
+    /// SIGSTOP: the process is frozen as it is.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn freeze(&mut self, id: u64) -> io::Result<()> {
+        self.signal(id, Signal::STOP)
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn thaw(&mut self, id: u64) -> io::Result<()> {
+        self.signal(id, Signal::CONT)
+    }
+
+    /// SIGTERM, and waits up to `timeout` for a clean end.
+    ///
+    /// # Errors
+    /// The operating system's, or a node that does not end in time.
+    pub fn terminate(&mut self, id: u64, timeout: Duration) -> io::Result<ExitStatus> {
+        self.signal(id, Signal::TERM)?;
+        let waits = timeout.as_millis() / WAIT_STEP.as_millis();
+        for _ in 0..waits {
+            if let Some(status) = self.exited(id)? {
+                return Ok(status);
+            }
+            std::thread::sleep(WAIT_STEP);
+        }
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("node {id} did not end within {timeout:?}"),
+        ))
+    }
+
+    /// The exit status of a node that has ended by itself.
+    ///
+    /// # Errors
+    /// The operating system's; also if the node was not running.
+    pub fn exited(&mut self, id: u64) -> io::Result<Option<ExitStatus>> {
+        let node = self.node_mut(id);
+        let child = node.child.as_mut().ok_or_else(|| not_running(id))?;
+        let status = child.try_wait()?;
+        if status.is_some() {
+            node.child = None;
+        }
+        Ok(status)
+    }
+
+    /// The node has a process, frozen or not.
+    pub fn is_running(&self, id: u64) -> bool {
+        self.node(id).child.is_some()
+    }
+
+    fn signal(&mut self, id: u64, signal: Signal) -> io::Result<()> {
+        let child = self
+            .node_mut(id)
+            .child
+            .as_ref()
+            .ok_or_else(|| not_running(id))?;
+        let pid = i32::try_from(child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or_else(|| not_running(id))?;
+        rustix::process::kill_process(pid, signal).map_err(io::Error::from)
+    }
+}
+
+const WAIT_STEP: Duration = Duration::from_millis(10);
+
+impl Drop for LocalCluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(child) = &mut node.child {
+                // Whatever goes wrong here, the process is gone or was never ours.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+    }
+}
+
+fn not_running(id: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("node {id} is not running"))
+}
+
+fn member_list(members: &[(u64, u16)]) -> String {
+    let mut list = "  initial-members:\n".to_owned();
+    for (id, port) in members {
+        list.push_str(&format!("    - {{id: {id}, addr: \"127.0.0.1:{port}\"}}\n"));
+    }
+    list
+}
+
+/// A YAML string.
+fn quoted(path: &Path) -> String {
+    format!("{:?}", path.display().to_string())
+}
+
+/// Ports that were free a moment ago: bound together, so that all differ, and let go together.
+fn free_ports(count: u64) -> io::Result<Vec<u16>> {
+    let listeners: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect::<Result<_, _>>()?;
+    listeners
+        .iter()
+        .map(|l| Ok(l.local_addr()?.port()))
+        .collect()
+}
