@@ -90,3 +90,12 @@ pub(super) fn already_committed(raft_index: u64) -> Error {
 pub(super) fn already_exists(message: impl Into<String>) -> Error {
     error(ErrorCode::AlreadyExists, message)
 }
+
+/// A reader was given a statement that writes: it belongs to the primary.
+pub(super) fn not_read_only() -> Error {
+    let error = error(ErrorCode::NotPrimary, "the statement is not read-only");
+    Error {
+        sqlite_code: rusqlite::ffi::SQLITE_READONLY,
+        ..error
+    }
+}

@@ -1,4 +1,11 @@
 //! Lanes, followers, readers and page diffs against the real pager.
 
+mod gate;
 mod group_commit;
 mod harness;
+mod idempotency;
+mod interactive;
+mod page_diff;
+mod readers;
+mod redo;
+mod refused_sql;

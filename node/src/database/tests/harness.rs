@@ -274,9 +274,22 @@ impl Node {
         answer(receiver)
     }
 
-    /// Runs jobs as one batch: the lane is busy with a transaction while they are handed over.
-    pub(super) fn batch(&self, jobs: Vec<WriteJob>) {
+    /// Runs jobs as one batch: the gate is shut for another one while they are handed over.
+    pub(super) fn one_batch(
+        &self,
+        jobs: Vec<(WriteJob, Answer)>,
+    ) -> Vec<Result<CallResults, v1::Error>> {
+        let (jobs, receivers): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
+        self.log.set(Delivery::Held);
+        let (blocker, blocked) = sql_job("PRAGMA user_version = 1");
+        self.database.submit(vec![blocker]);
+        self.database.settle();
+        assert_eq!(self.log.held(), 1, "the gate is shut");
         self.database.submit(jobs);
+        self.log.set(Delivery::AtOnce);
+        self.log.deliver();
+        answer(blocked).expect("blocker");
+        receivers.into_iter().map(answer).collect()
     }
 
     pub(super) fn applied(&self) -> Applied {
@@ -317,10 +330,7 @@ impl Node {
         wait(applied.wait_for(|applied| applied.position.txid >= wanted.position.txid))
             .expect("alive");
         assert_eq!(self.applied().position, wanted.position);
-        let pages = |node: &Node| {
-            node.database
-                .page_checksums(halite_ltx::PageNo::FIRST, usize::MAX)
-        };
+        let pages = |node: &Node| node.database.page_checksums(PageNo::FIRST, usize::MAX);
         assert_eq!(pages(self), pages(other));
     }
 }
@@ -377,5 +387,29 @@ pub(super) fn options_now() -> TransactionOptions {
         answered_below: 0,
         wait_until: Instant::now() + PATIENCE,
         duration_max: TRANSACTION_MAX,
+    }
+}
+
+/// A primary and a follower over one log.
+pub(super) fn pair(schema: &[&str]) -> (tempfile::TempDir, Arc<TestLog>, Node, Node) {
+    let dir = tempfile::tempdir().expect("dir");
+    let log = TestLog::new();
+    let follower = Node::start(&log, &dir.path().join("b.db"));
+    let primary = Node::primary(&log, &dir.path().join("a.db"));
+    for sql in schema {
+        primary.run(sql).expect("schema");
+    }
+    (dir, log, primary, follower)
+}
+
+pub(super) fn text(value: &str) -> v1::Value {
+    v1::Value {
+        kind: Some(v1::value::Kind::Text(value.into())),
+    }
+}
+
+pub(super) fn integer(value: i64) -> v1::Value {
+    v1::Value {
+        kind: Some(v1::value::Kind::Integer(value)),
     }
 }

@@ -1,0 +1,176 @@
+//! Who decides over a commit, and what becomes of the ones that were refused.
+
+use halite_proto::v1::ErrorCode;
+
+use super::harness::*;
+use crate::database::{ApplyError, Health, Leadership};
+
+const TABLE: &str = "CREATE TABLE t(id INTEGER PRIMARY KEY, v)";
+
+#[test]
+fn nothing_is_visible_before_the_entry_comes_back() {
+    let (_dir, log, primary, _follower) = pair(&[TABLE]);
+    log.set(Delivery::Held);
+    let (write, receiver) = sql_job("INSERT INTO t(v) VALUES('a')");
+    primary.database.submit(vec![write]);
+    primary.database.settle();
+    assert_eq!(primary.integer("SELECT count(*) FROM t"), 0);
+    log.deliver();
+    let results = answer(receiver).expect("written");
+    assert_eq!(primary.integer("SELECT count(*) FROM t"), 1);
+    assert_eq!(results.raft_index, primary.applied().raft_index);
+}
+
+#[test]
+fn entry_of_a_closed_gate_is_applied_when_it_comes_after_all() {
+    let (_dir, log, primary, follower) = pair(&[TABLE]);
+    log.set(Delivery::Held);
+    let (write, receiver) = sql_job("INSERT INTO t(v) VALUES('a')");
+    primary.database.submit(vec![write]);
+    primary.database.settle();
+    let (waiting, never) = sql_job("INSERT INTO t(v) VALUES('b')");
+    primary.database.submit(vec![waiting]);
+    answer(primary.database.close_lane(None));
+    assert_eq!(code(&answer(receiver)), ErrorCode::OutcomeUnknown);
+    assert_eq!(code(&answer(never)), ErrorCode::NotPrimary);
+    assert_eq!(code(&primary.run("SELECT 1")), ErrorCode::NotPrimary);
+    assert_eq!(primary.integer("SELECT count(*) FROM t"), 0);
+    log.set(Delivery::AtOnce);
+    log.deliver();
+    follower.assert_same(&primary);
+    let mut applied = primary.database.applied();
+    wait(applied.wait_for(|applied| applied.position.txid.get() == 2)).expect("alive");
+    assert_eq!(primary.integer("SELECT count(*) FROM t"), 1);
+    primary.database.open_lane(Leadership {
+        term: 2,
+        leader_id: 1,
+    });
+    primary
+        .run("INSERT INTO t(v) VALUES('c')")
+        .expect("open again");
+    follower.assert_same(&primary);
+}
+
+#[test]
+fn foreign_entry_takes_the_transaction_id() {
+    let (dir, log, primary, follower) = pair(&[TABLE]);
+    // Another node at the same position, whose entry wins.
+    let other_log = TestLog::new();
+    let other = Node::start(&other_log, &dir.path().join("c.db"));
+    for entry in log.committed() {
+        answer(other.database.apply(entry)).expect("applied");
+    }
+    other.database.open_lane(LEADERSHIP);
+    other
+        .run("INSERT INTO t(v) VALUES('theirs')")
+        .expect("written there");
+    let theirs = other_log.committed().remove(0).command;
+
+    log.set(Delivery::Held);
+    let (write, receiver) = sql_job("INSERT INTO t(v) VALUES('ours')");
+    primary.database.submit(vec![write]);
+    primary.database.settle();
+    log.commit(theirs);
+    assert_eq!(code(&answer(receiver)), ErrorCode::OutcomeUnknown);
+    log.lose();
+    caught_up(&primary, &other).assert_same(&other);
+    follower.assert_same(&primary);
+    assert_eq!(
+        primary.integer("SELECT count(*) FROM t WHERE v = 'theirs'"),
+        1
+    );
+    assert_eq!(primary.integer("SELECT count(*) FROM t"), 1);
+}
+
+/// Waits until `node` stands where `other` does.
+fn caught_up<'a>(node: &'a Node, other: &Node) -> &'a Node {
+    let wanted = other.applied().position;
+    let mut applied = node.database.applied();
+    wait(applied.wait_for(|applied| applied.position == wanted)).expect("alive");
+    node
+}
+
+#[test]
+fn large_transaction_travels_in_chunks() {
+    let (_dir, log, primary, follower) = pair(&["CREATE TABLE t(v)"]);
+    primary
+        .run("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 1500) INSERT INTO t SELECT randomblob(3500) FROM n")
+        .expect("written");
+    let last = log.committed().pop().expect("entry").command;
+    assert!(last.chunks >= 5, "chunks={}", last.chunks);
+    assert!(last.data.is_empty());
+    follower.assert_same(&primary);
+    assert_eq!(follower.integer("SELECT count(*) FROM t"), 1500);
+}
+
+#[test]
+fn gap_and_divergence_stop_a_follower_and_are_told() {
+    let (dir, log, primary, _follower) = pair(&[TABLE]);
+    primary
+        .run("INSERT INTO t(v) VALUES('a')")
+        .expect("written");
+    primary
+        .run("INSERT INTO t(v) VALUES('b')")
+        .expect("written");
+    let entries = log.committed();
+    let lone = TestLog::new();
+    let node = Node::start(&lone, &dir.path().join("c.db"));
+    answer(node.database.apply(entries[0].clone())).expect("applied");
+    answer(node.database.apply(entries[0].clone())).expect("skipped");
+    assert!(matches!(
+        answer(node.database.apply(entries[2].clone())),
+        Err(ApplyError::Gap { .. })
+    ));
+    assert!(matches!(
+        answer(node.database.apply(entries[1].clone())),
+        Err(ApplyError::NeedsRepair(_))
+    ));
+    assert!(matches!(
+        *node.database.health().borrow(),
+        Health::NeedsRepair { readable: true, .. }
+    ));
+    assert!(!node.database.status().health.trouble().is_empty());
+
+    let node = Node::start(&lone, &dir.path().join("d.db"));
+    answer(node.database.apply(entries[0].clone())).expect("applied");
+    let mut other = entries[1].clone();
+    other.command.pre_checksum ^= 1;
+    assert!(matches!(
+        answer(node.database.apply(other)),
+        Err(ApplyError::Diverged { .. })
+    ));
+
+    let node = Node::start(&lone, &dir.path().join("e.db"));
+    let mut torn = entries[0].clone();
+    torn.command.data.truncate(torn.command.data.len() - 9);
+    assert!(matches!(
+        answer(node.database.apply(torn)),
+        Err(ApplyError::Corrupt { .. })
+    ));
+    assert_eq!(node.applied().position.txid.get(), 0);
+}
+
+#[test]
+fn stale_entry_passes_a_shut_gate() {
+    let (_dir, log, primary, _follower) = pair(&[TABLE]);
+    log.set(Delivery::Held);
+    let (write, receiver) = sql_job("INSERT INTO t(v) VALUES('a')");
+    primary.database.submit(vec![write]);
+    primary.database.settle();
+    answer(primary.database.apply(log.committed()[0].clone())).expect("skipped");
+    log.deliver();
+    answer(receiver).expect("written");
+}
+
+#[test]
+fn shutdown_at_a_shut_gate_rolls_back() {
+    let (_dir, log, primary, _follower) = pair(&[TABLE]);
+    log.set(Delivery::Held);
+    let (write, receiver) = sql_job("INSERT INTO t(v) VALUES('a')");
+    primary.database.submit(vec![write]);
+    primary.database.settle();
+    let database = primary.database.clone();
+    primary.stop();
+    assert_eq!(code(&answer(receiver)), ErrorCode::OutcomeUnknown);
+    assert!(wait(database.apply(log.committed()[0].clone())).is_err());
+}

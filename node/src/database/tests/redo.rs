@@ -1,0 +1,266 @@
+//! What a start makes of the files a crash has left.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::harness::*;
+use crate::database::{Applied, Database, Health, OpenError, Redo};
+
+/// Copies database and WAL as they are on disk at this moment: what a power loss may leave.
+fn copy(from: &Path, to: &Path, with_wal: bool) {
+    let wal = |path: &Path| std::path::PathBuf::from(format!("{}-wal", path.display()));
+    std::fs::copy(from, to).expect("copied");
+    if with_wal {
+        std::fs::copy(wal(from), wal(to)).expect("copied");
+    } else {
+        drop(std::fs::remove_file(wal(to)));
+    }
+}
+
+fn redo_of(node: &Node, log: &TestLog, up_to: usize) -> Redo {
+    let checkpoint = node.checkpoints.done.lock().clone();
+    let after = checkpoint
+        .as_ref()
+        .map_or(0, |checkpoint| checkpoint.raft_index);
+    let entries: Vec<_> = log
+        .committed()
+        .into_iter()
+        .take(up_to)
+        .filter(|entry| entry.index > after)
+        .map(Ok)
+        .collect();
+    Redo {
+        checkpoint,
+        entries: Box::new(entries.into_iter()),
+    }
+}
+
+#[test]
+fn every_crash_leads_to_the_state_of_the_log() {
+    let (dir, log, primary, _follower) = pair(&["CREATE TABLE t(id INTEGER PRIMARY KEY, v)"]);
+    let mut positions = vec![Applied::ZERO];
+    let quiet = TestLog::new();
+    for step in 0..12 {
+        primary
+            .run(&format!(
+                "INSERT INTO t(v) SELECT randomblob(3000) FROM (VALUES({step}), (2), (3))"
+            ))
+            .expect("written");
+        if step == 5 {
+            primary.run("DELETE FROM t WHERE id > 4").expect("written");
+            primary.run("VACUUM").expect("vacuumed");
+        }
+        if step == 3 || step == 8 {
+            answer(primary.database.checkpoint())
+                .map_err(|error| error.message)
+                .expect("checkpoint");
+        }
+        positions.push(primary.applied());
+        let total = log.committed().len();
+        let checkpointed = primary.checkpoints.done.lock().as_ref().map_or(0, |done| {
+            log.committed()
+                .iter()
+                .filter(|entry| entry.index <= done.raft_index)
+                .count()
+        });
+        for (number, (with_wal, up_to)) in [
+            (true, total),
+            (false, total),
+            (true, total - 1),
+            (false, total - 1),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            // The log may be behind the WAL, never behind a checkpoint.
+            if up_to < checkpointed {
+                continue;
+            }
+            let path = dir.path().join(format!("crash-{step}-{number}.db"));
+            copy(&primary.path, &path, with_wal);
+            let node = Node::restart(
+                &quiet,
+                &path,
+                redo_of(&primary, &log, up_to),
+                Arc::default(),
+            );
+            assert_eq!(
+                *node.database.health().borrow(),
+                Health::Fine,
+                "{step} {number}"
+            );
+            let expected = log.committed()[up_to - 1].command.clone();
+            assert_eq!(node.applied().position.txid.get(), expected.txid);
+            assert_eq!(
+                node.applied().position.checksum.get(),
+                expected.post_checksum
+            );
+            let sum = node.database.shared.pager().expect("open").checksum();
+            assert_eq!(sum.get(), expected.post_checksum, "{step} {number}");
+            for entry in log.committed().into_iter().skip(up_to) {
+                answer(node.database.apply(entry)).expect("applied");
+            }
+            node.assert_same(&primary);
+            node.stop();
+        }
+    }
+}
+
+#[test]
+fn file_that_cannot_be_brought_there_is_opened_but_not_read() {
+    let (dir, log, primary, _follower) = pair(&["CREATE TABLE t(v)", "INSERT INTO t VALUES(1)"]);
+    answer(primary.database.checkpoint())
+        .map_err(|error| error.message)
+        .expect("checkpoint");
+    primary.run("INSERT INTO t VALUES(2)").expect("written");
+    let path = dir.path().join("c.db");
+    copy(&primary.path, &path, true);
+    // A bit has rotted in the file, in the page of the table.
+    let mut bytes = std::fs::read(&path).expect("read");
+    let at = bytes.len() - 1;
+    bytes[4096 + 100] ^= 0xff;
+    bytes[at] ^= 0;
+    std::fs::write(&path, bytes).expect("written");
+    std::fs::remove_file(format!("{}-wal", path.display())).expect("removed");
+    let quiet = TestLog::new();
+    let mut redo = redo_of(&primary, &log, usize::MAX);
+    redo.entries = Box::new(std::iter::empty());
+    let node = Node::restart(&quiet, &path, redo, Arc::default());
+    assert!(matches!(
+        *node.database.health().borrow(),
+        Health::NeedsRepair {
+            readable: false,
+            ..
+        }
+    ));
+    assert!(answer(node.database.snapshot()).is_err());
+    assert!(answer(node.database.checkpoint()).is_err());
+    let pool = crate::database::ReaderPool::start(1, crate::database::SystemHost::shared())
+        .expect("started");
+    let (reply, receiver) = crate::database::ReplyTo::oneshot();
+    pool.run(vec![crate::database::ReadJob {
+        database: node.database.clone(),
+        statements: vec![statement("SELECT 1")],
+        deadline: std::time::Instant::now() + PATIENCE,
+        reply,
+    }]);
+    assert_eq!(
+        code(&answer(receiver)),
+        halite_proto::v1::ErrorCode::Corrupt
+    );
+    // Repaired by page diff.
+    let snapshot = answer(primary.database.snapshot())
+        .map_err(|error| error.message)
+        .expect("snapshot");
+    let theirs = node
+        .database
+        .page_checksums(halite_ltx::PageNo::FIRST, usize::MAX);
+    let mut diff = Vec::new();
+    snapshot
+        .write_diff(theirs.into_iter().map(Ok), &mut diff)
+        .expect("written");
+    answer(node.database.install(
+        Box::new(std::io::Cursor::new(diff)),
+        snapshot.state().clone(),
+    ))
+    .expect("installed");
+    node.assert_same(&primary);
+}
+
+#[test]
+fn gap_in_the_log_needs_repair() {
+    let (dir, log, primary, _follower) = pair(&[
+        "CREATE TABLE t(v)",
+        "INSERT INTO t VALUES(1)",
+        "INSERT INTO t VALUES(2)",
+    ]);
+    let path = dir.path().join("c.db");
+    copy(&primary.path, &path, true);
+    let mut entries = log.committed();
+    entries.remove(1);
+    let redo = Redo {
+        checkpoint: None,
+        entries: Box::new(entries.into_iter().map(Ok)),
+    };
+    let node = Node::restart(&TestLog::new(), &path, redo, Arc::default());
+    assert!(matches!(
+        *node.database.health().borrow(),
+        Health::NeedsRepair {
+            readable: false,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn foreign_file_is_left_alone() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("a.db");
+    rusqlite::Connection::open(&path)
+        .expect("opened")
+        .execute_batch("CREATE TABLE mine(x)")
+        .expect("filled");
+    let log = TestLog::new();
+    let opened = Database::open(
+        spec(&path),
+        Redo::nothing(),
+        log,
+        Arc::new(Checkpoints::default()),
+        options(),
+    );
+    assert!(matches!(opened, Err(OpenError::ForeignFile(_))));
+    let stock = rusqlite::Connection::open(&path).expect("opened");
+    stock
+        .execute_batch("SELECT * FROM mine")
+        .expect("untouched");
+}
+
+#[test]
+fn blank_database_can_be_opened_again() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("a.db");
+    let log = TestLog::new();
+    Node::start(&log, &path).stop();
+    let node = Node::start(&log, &path);
+    assert_eq!(node.applied(), Applied::ZERO);
+    assert_eq!(*node.database.health().borrow(), Health::Fine);
+}
+
+#[test]
+fn growing_wal_is_checkpointed_by_the_lane() {
+    let dir = tempfile::tempdir().expect("dir");
+    let log = TestLog::new();
+    let checkpoints = Arc::new(Checkpoints::default());
+    let small = crate::database::DatabaseOptions {
+        checkpoint_wal_bytes: 256 << 10,
+        ..options()
+    };
+    let path = dir.path().join("a.db");
+    let database = Database::open(
+        spec(&path),
+        Redo::nothing(),
+        log.clone(),
+        checkpoints.clone(),
+        small,
+    )
+    .expect("opened");
+    log.follow(&database);
+    database.open_lane(LEADERSHIP);
+    let run = |sql: &str| {
+        let (write, receiver) = sql_job(sql);
+        database.submit(vec![write]);
+        answer(receiver).expect("written");
+    };
+    run("CREATE TABLE t(v)");
+    for _ in 0..100 {
+        run("INSERT INTO t VALUES(randomblob(20000))");
+    }
+    let done = checkpoints.done.lock().clone().expect("checkpoint");
+    assert!(done.txid > 50, "{}", done.txid);
+    assert!(
+        std::fs::metadata(format!("{}-wal", path.display()))
+            .expect("wal")
+            .len()
+            < 2 << 20
+    );
+}
