@@ -5,6 +5,8 @@
 //! Prints operations per second and latencies in microseconds for one entry at a time and for many in flight, and the fsyncs
 //! they took. The bare file is appended to with `write` and `fdatasync`, which is the least any log on this disk can do.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
