@@ -1,7 +1,8 @@
 //! Nodes die, refuse, move.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -98,6 +99,60 @@ async fn a_refusal_with_a_hint_is_followed_at_once() {
         !followed[0].retry,
         "a refused try has not reached the cluster"
     );
+}
+
+#[tokio::test]
+async fn a_hint_leads_to_a_primary_no_topology_names() {
+    let nodes = cluster(3).await;
+    let client = connect(&nodes).await;
+    for node in &nodes[..2] {
+        let hint = nodes[2].address();
+        node.script(move |call| {
+            let mut refusal = error(ErrorCode::NotPrimary);
+            refusal.primary = Some(hint.clone());
+            refuse(call, refusal)
+        });
+    }
+    lead(&nodes, 2, 0);
+    let mut topology = client.watch_topology();
+    while topology.next().await.term < 2 {}
+    for _ in 0..30 {
+        client.database("app").execute("W", ()).await.unwrap();
+    }
+    let refused: Vec<u64> = nodes[..2]
+        .iter()
+        .flat_map(FakeNode::calls)
+        .map(|call| call.id)
+        .collect();
+    let distinct: HashSet<_> = refused.iter().collect();
+    assert!(!refused.is_empty());
+    assert_eq!(
+        distinct.len(),
+        refused.len(),
+        "a call was refused twice: {refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn connections_are_made_by_the_connector_given() {
+    let nodes = cluster(2).await;
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let connector = tower::service_fn({
+        let asked = Arc::clone(&asked);
+        move |uri: http::Uri| {
+            let address = uri.authority().unwrap().to_string();
+            asked.lock().unwrap().push(address.clone());
+            tokio::net::TcpStream::connect(address)
+        }
+    });
+    let client = connect_with(&nodes, |builder| builder.connector(connector).rng_seed(7)).await;
+    client.database("app").execute("W", ()).await.unwrap();
+    for address in addresses(&nodes) {
+        assert!(asked.lock().unwrap().contains(&address));
+    }
+    let same_seed = connect_with(&nodes, |builder| builder.rng_seed(7)).await;
+    assert_eq!(client.id(), same_seed.id());
+    assert_ne!(client.id(), connect(&nodes).await.id());
 }
 
 #[tokio::test]
