@@ -133,7 +133,12 @@ impl Cli {
             // The prompt has its own use for Ctrl-C.
             return sql::run(args, &global).await;
         }
-        interruptible(run_command(command, &global)).await
+        let endless = matches!(&command, CliCommand::Status(args) if args.watch);
+        match interruptible(run_command(command, &global)).await {
+            // Ctrl-C is how it is meant to end.
+            Err(CliError::Interrupted) if endless => Ok(Outcome::Good),
+            done => done,
+        }
     }
 }
 

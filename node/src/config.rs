@@ -28,6 +28,7 @@ pub use byte_size::{ByteSize, ByteSizeError};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use log_config::{LogConfig, LogFormat, LogLevel};
 pub(crate) use nearest::nearest;
+pub(crate) use problem::system_words;
 pub use problem::{ConfigError, Origin, Problem};
 pub use setting::{SETTINGS, Setting};
 pub use sources::{Loaded, Sources};

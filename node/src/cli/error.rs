@@ -5,7 +5,7 @@ use std::io;
 
 use halite_client::ErrorKind;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, system_words};
 
 /// How a command that ran to its end leaves: scripts tell by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,15 +84,21 @@ impl From<ConfigError> for CliError {
 impl From<halite_client::Error> for CliError {
     fn from(error: halite_client::Error) -> Self {
         let failed = Self::new(message_of(&error));
-        match error.kind() {
-            ErrorKind::Unavailable { .. } => {
-                failed.help("is a node running there? --addr HOST:PORT[,HOST:PORT...] or HALITE_ADDR names the nodes")
+        let help = match error.kind() {
+            ErrorKind::Unavailable { .. }
+                if failed.to_string().starts_with("no address answers") =>
+            {
+                "is a node running there? --addr or HALITE_ADDR names the nodes"
             }
-            ErrorKind::NoSuchDatabase => failed.help("`halite db list` shows the databases, `halite db create NAME` makes one"),
-            ErrorKind::OutcomeUnknown => failed.help("look at the data before you try again: the write may have been kept"),
-            ErrorKind::DiskFull => failed.help("make room on the node's disk; nothing was written"),
-            _ => failed,
-        }
+            ErrorKind::Unavailable { .. } => "`halite status` shows who leads and who answers",
+            ErrorKind::NoSuchDatabase => {
+                "`halite db list` shows them, `halite db create NAME` makes one"
+            }
+            ErrorKind::OutcomeUnknown => "the write may have been kept: look before you try again",
+            ErrorKind::DiskFull => "make room on the node's disk; nothing was written",
+            _ => return failed,
+        };
+        failed.help(help)
     }
 }
 
@@ -108,10 +114,4 @@ pub(crate) fn message_of(error: &halite_client::Error) -> String {
         }
         _ => text,
     }
-}
-
-/// `No such file or directory` instead of `No such file or directory (os error 2)`.
-pub(crate) fn system_words(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error ").next().unwrap_or(&text).to_owned()
 }

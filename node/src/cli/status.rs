@@ -21,7 +21,7 @@ use report::ClusterReport;
 pub(crate) struct StatusArgs {
     /// Show it again every second until Ctrl-C
     #[arg(short, long)]
-    watch: bool,
+    pub(super) watch: bool,
 }
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);

@@ -66,6 +66,12 @@ impl fmt::Display for Problem {
     }
 }
 
+/// `No such file or directory` instead of `No such file or directory (os error 2)`.
+pub(crate) fn system_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error ").next().unwrap_or(&text).to_owned()
+}
+
 /// Everything that is wrong with a configuration, all of it at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::decode::decode;
 use super::layers::Layers;
-use super::problem::{ConfigError, Origin, Problem};
+use super::problem::{ConfigError, Origin, Problem, system_words};
 use super::setting::SETTINGS;
 use super::{Config, print};
 
@@ -101,12 +101,12 @@ fn read(path: &Path) -> Result<String, Problem> {
         })
     };
     let length_bytes = std::fs::metadata(path)
-        .map_err(|error| problem(error.to_string()))?
+        .map_err(|error| problem(system_words(&error)))?
         .len();
     if length_bytes > FILE_BYTES_MAX {
         return Err(problem(
             "the file is too large for a configuration".to_owned(),
         ));
     }
-    std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))
+    std::fs::read_to_string(path).map_err(|error| problem(system_words(&error)))
 }

@@ -25,8 +25,8 @@ pub(super) async fn run_stdin(session: &mut Session) -> Result<(), CliError> {
             .next_line()
             .await
             .map_err(|error| CliError::io("cannot read standard input", &error))?;
-        number += 1;
         let Some(line) = line else { break };
+        number += 1;
         let done = if buffer.is_blank() && line.starts_with('.') {
             match dot::parse(&line) {
                 Ok(command) => session.dot(command).await,
