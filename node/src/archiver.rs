@@ -35,7 +35,10 @@ impl ArchiverOptions {
         if let Some(urls) = self.destinations.get(name) {
             return urls.clone();
         }
-        self.default_url.iter().map(|url| format!("{}/{name}", url.trim_end_matches('/'))).collect()
+        self.default_url
+            .iter()
+            .map(|url| format!("{}/{name}", url.trim_end_matches('/')))
+            .collect()
     }
 
     /// Nothing is archived.
@@ -45,7 +48,11 @@ impl ArchiverOptions {
 }
 
 /// Runs until `stopping` turns true; syncs once more before it ends, if this node still leads.
-pub(crate) async fn run(cluster: Arc<Cluster>, options: ArchiverOptions, mut stopping: watch::Receiver<bool>) {
+pub(crate) async fn run(
+    cluster: Arc<Cluster>,
+    options: ArchiverOptions,
+    mut stopping: watch::Receiver<bool>,
+) {
     let mut archives: HashMap<(u64, String), DatabaseArchive> = HashMap::new();
     let mut tick = tokio::time::interval(options.sync_interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -18,6 +18,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod docs;
 pub mod local_cluster;
 pub mod server;
 pub mod telemetry;

@@ -59,7 +59,10 @@ impl Router {
         let mut reads = Vec::new();
         for call in calls {
             if call.statements.is_empty() {
-                session.fail([call.id], &ClusterError::invalid("the call holds no statement".into()).to_wire());
+                session.fail(
+                    [call.id],
+                    &ClusterError::invalid("the call holds no statement".into()).to_wire(),
+                );
             } else if call.read_only || call.statements.iter().all(|s| looks_like_read(&s.sql)) {
                 reads.push(call);
             } else {
@@ -80,8 +83,13 @@ impl Router {
             return self.submit(session, calls);
         }
         match self.cluster.other_primary() {
-            Some(primary) if !session.is_forwarded() => session.forward(&self.cluster, primary, calls),
-            _ => session.fail(calls.iter().map(|c| c.id), &self.cluster.not_primary().to_wire()),
+            Some(primary) if !session.is_forwarded() => {
+                session.forward(&self.cluster, primary, calls)
+            }
+            _ => session.fail(
+                calls.iter().map(|c| c.id),
+                &self.cluster.not_primary().to_wire(),
+            ),
         }
     }
 
@@ -103,14 +111,23 @@ impl Router {
                 *open = database.clone();
             }
             let job = WriteJob {
-                key: session.client_id().map(|client_id| CallKey { client_id, call_id: call.id }),
+                key: session.client_id().map(|client_id| CallKey {
+                    client_id,
+                    call_id: call.id,
+                }),
                 answered_below: session.answered_below(),
                 deadline: (now + timeout(&call)).into_std(),
                 statements: call.statements,
                 retry: call.retry,
-                reply: ReplyTo { sink: session.sink(), token: call.id },
+                reply: ReplyTo {
+                    sink: session.sink(),
+                    token: call.id,
+                },
             };
-            current.get_or_insert_with(|| (database, Vec::new())).1.push(job);
+            current
+                .get_or_insert_with(|| (database, Vec::new()))
+                .1
+                .push(job);
         }
         if let Some((database, jobs)) = current {
             database.submit(jobs);
@@ -154,8 +171,11 @@ impl Router {
     ) -> PendingRead {
         let deadline = now + timeout(&call);
         // Kept whole only where it may turn out to be a write.
-        let statements =
-            if call.read_only { std::mem::take(&mut call.statements) } else { call.statements.clone() };
+        let statements = if call.read_only {
+            std::mem::take(&mut call.statements)
+        } else {
+            call.statements.clone()
+        };
         let level = match call.level() {
             ReadLevel::Unspecified => ReadLevel::Session,
             level => level,
@@ -165,7 +185,10 @@ impl Router {
                 database,
                 statements,
                 deadline: deadline.into_std(),
-                reply: ReplyTo { sink: session.sink(), token: call.id },
+                reply: ReplyTo {
+                    sink: session.sink(),
+                    token: call.id,
+                },
             },
             level,
             max_lag: Duration::from_millis(call.max_lag_ms.into()),
@@ -180,21 +203,33 @@ impl Router {
             ReadLevel::Local => true,
             ReadLevel::Bounded => self.cluster.lag().is_some_and(|lag| lag <= read.max_lag),
             ReadLevel::Linearizable => false,
-            ReadLevel::Session | ReadLevel::Unspecified => self.cluster.applied_index() >= read.session_index,
+            ReadLevel::Session | ReadLevel::Unspecified => {
+                self.cluster.applied_index() >= read.session_index
+            }
         }
     }
 
     async fn read_when_fresh(self: Arc<Self>, session: &Arc<Session>, reads: Vec<PendingRead>) {
         let linearizable = reads.iter().any(|r| r.level == ReadLevel::Linearizable);
         // One round serves all of the message.
-        let read_index = if linearizable { self.cluster.read_index().get().await } else { Ok(0) };
+        let read_index = if linearizable {
+            self.cluster.read_index().get().await
+        } else {
+            Ok(0)
+        };
         let mut ready = Vec::new();
         for read in reads {
             let fresh = match (read.level, &read_index) {
-                (ReadLevel::Linearizable, Ok(index)) => self.cluster.wait_applied(*index, read.deadline).await,
+                (ReadLevel::Linearizable, Ok(index)) => {
+                    self.cluster.wait_applied(*index, read.deadline).await
+                }
                 (ReadLevel::Linearizable, Err(error)) => Err(error.clone()),
                 (ReadLevel::Bounded, _) => Err(self.too_stale(&read)),
-                _ => self.cluster.wait_applied(read.session_index, read.deadline).await,
+                _ => {
+                    self.cluster
+                        .wait_applied(read.session_index, read.deadline)
+                        .await
+                }
             };
             match fresh {
                 Ok(()) => {
@@ -210,7 +245,10 @@ impl Router {
     }
 
     fn too_stale(&self, read: &PendingRead) -> ClusterError {
-        let lag = self.cluster.lag().map_or("unknown".to_owned(), |lag| lag.as_millis().to_string());
+        let lag = self
+            .cluster
+            .lag()
+            .map_or("unknown".to_owned(), |lag| lag.as_millis().to_string());
         let mut error = ClusterError::unavailable(format!(
             "this node is further behind than the read allows: lag_ms={lag} max_lag_ms={}",
             read.max_lag.as_millis()
@@ -236,7 +274,9 @@ impl Router {
         };
         let session = Session::new(self.clone(), client_id, reply.sink, forwarded);
         self.route(&session, vec![call]);
-        answer.await.unwrap_or_else(|_| Err(ClusterError::unavailable("the node is stopping".into()).to_wire()))
+        answer.await.unwrap_or_else(|_| {
+            Err(ClusterError::unavailable("the node is stopping".into()).to_wire())
+        })
     }
 }
 
@@ -248,5 +288,9 @@ fn timeout(call: &v1::Call) -> Duration {
 }
 
 fn failed(token: u64, error: &v1::Error) -> CallReply {
-    CallReply { token, outcome: Err(error.clone()), more: false }
+    CallReply {
+        token,
+        outcome: Err(error.clone()),
+        more: false,
+    }
 }

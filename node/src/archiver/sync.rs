@@ -62,7 +62,14 @@ enum Collected {
 
 impl DatabaseArchive {
     pub(super) fn new(url: String, destination: Arc<dyn Destination>, term: u64) -> Self {
-        Self { url, destination, term, listed: false, txid: 0, next_index: 0 }
+        Self {
+            url,
+            destination,
+            term,
+            listed: false,
+            txid: 0,
+            next_index: 0,
+        }
     }
 
     /// Writes what is new; how many transactions.
@@ -83,12 +90,16 @@ impl DatabaseArchive {
             let (from, to) = (self.next_index, cluster.applied_index());
             let (log, after) = (cluster.shared().log.clone(), self.txid);
             let collected = tokio::task::spawn_blocking(move || collect(&log, id, after, from, to));
-            let collected = collected.await.map_err(|e| std::io::Error::other(e.to_string()))??;
+            let collected = collected
+                .await
+                .map_err(|e| std::io::Error::other(e.to_string()))??;
             let (txid, index, count) = match collected {
                 Collected::Missing => self.snapshot(database).await?,
                 Collected::Batch(merged) => {
                     let (last_index, transactions) = (merged.last_index, merged.transactions);
-                    let Some(upload) = merged.batch.finish()? else { break };
+                    let Some(upload) = merged.batch.finish()? else {
+                        break;
+                    };
                     let info = self.destination.put(upload).await?;
                     (info.key.max.get(), last_index, transactions)
                 }
@@ -110,12 +121,21 @@ impl DatabaseArchive {
         }
         self.txid = recorded.txid.max(held);
         // With nothing recorded the whole log is looked through.
-        self.next_index = if recorded.txid == 0 { 0 } else { recorded.raft_index + 1 };
+        self.next_index = if recorded.txid == 0 {
+            0
+        } else {
+            recorded.raft_index + 1
+        };
         self.listed = true;
         Ok(())
     }
 
-    async fn record(&self, cluster: &Cluster, database_id: u64, raft_index: u64) -> Result<(), SyncError> {
+    async fn record(
+        &self,
+        cluster: &Cluster,
+        database_id: u64,
+        raft_index: u64,
+    ) -> Result<(), SyncError> {
         let progress = v1::ArchiveProgressCommand {
             database_id,
             destination: self.url.clone(),
@@ -128,7 +148,10 @@ impl DatabaseArchive {
 
     /// The whole database as one level-9 file: for a database that the log no longer holds from the beginning.
     async fn snapshot(&self, database: &Arc<Database>) -> Result<(u64, u64, u64), SyncError> {
-        let snapshot = database.snapshot().await.map_err(|e| SyncError::Database(e.to_string()))?;
+        let snapshot = database
+            .snapshot()
+            .await
+            .map_err(|e| SyncError::Database(e.to_string()))?;
         let snapshot = snapshot.map_err(|e| SyncError::Database(e.message))?;
         let state = snapshot.state();
         let (txid, raft_index) = (state.txid, state.raft_index);
@@ -158,7 +181,11 @@ fn collect(
 ) -> Result<Collected, SyncError> {
     let from = from.max(log.indexes().start);
     let batch = LevelZeroBatch::new(Txid::new(after), BATCH_BYTES_MAX);
-    let mut merged = Merged { batch, last_index: from, transactions: 0 };
+    let mut merged = Merged {
+        batch,
+        last_index: from,
+        transactions: 0,
+    };
     for ltx in ltx_log::transactions(log, database_id, from, to) {
         let ltx = ltx?;
         if ltx.command.txid <= merged.batch.max().get() {

@@ -65,23 +65,41 @@ impl Catalog {
     }
 
     pub(crate) fn archived(&self, database_id: u64, destination: &str) -> ArchivePosition {
-        self.archive.get(&(database_id, destination.to_owned())).copied().unwrap_or_default()
+        self.archive
+            .get(&(database_id, destination.to_owned()))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Archive progress of every destination of a database.
-    pub(crate) fn archives_of(&self, database_id: u64) -> impl Iterator<Item = (&str, ArchivePosition)> {
-        self.archive.iter().filter(move |((id, _), _)| *id == database_id).map(|((_, d), p)| (d.as_str(), *p))
+    pub(crate) fn archives_of(
+        &self,
+        database_id: u64,
+    ) -> impl Iterator<Item = (&str, ArchivePosition)> {
+        self.archive
+            .iter()
+            .filter(move |((id, _), _)| *id == database_id)
+            .map(|((_, d), p)| (d.as_str(), *p))
     }
 
     /// Applies one metadata command that was committed at `index`.
     pub(crate) fn apply(&mut self, index: u64, kind: Kind) -> (v1::CommandReply, Effect) {
         match self.decide(index, kind) {
-            Ok((database_id, effect)) => {
-                (v1::CommandReply { database_id, changed: effect != Effect::None, error: None }, effect)
-            }
-            Err(error) => {
-                (v1::CommandReply { error: Some(error.to_wire()), ..v1::CommandReply::default() }, Effect::None)
-            }
+            Ok((database_id, effect)) => (
+                v1::CommandReply {
+                    database_id,
+                    changed: effect != Effect::None,
+                    error: None,
+                },
+                effect,
+            ),
+            Err(error) => (
+                v1::CommandReply {
+                    error: Some(error.to_wire()),
+                    ..v1::CommandReply::default()
+                },
+                Effect::None,
+            ),
         }
     }
 
@@ -89,7 +107,11 @@ impl Catalog {
         match kind {
             Kind::CreateDatabase(create) => self.create(index, create),
             Kind::DropDatabase(drop) => {
-                let Some(database) = self.databases.get_mut(&drop.database_id).filter(|d| !d.dropped) else {
+                let Some(database) = self
+                    .databases
+                    .get_mut(&drop.database_id)
+                    .filter(|d| !d.dropped)
+                else {
                     return Ok((drop.database_id, Effect::None));
                 };
                 database.dropped = true;
@@ -102,9 +124,17 @@ impl Catalog {
                 let changed = if node.instance_id.is_empty() {
                     self.nodes.remove(&node.node_id).is_some()
                 } else {
-                    self.nodes.insert(node.node_id, node.instance_id.clone()) != Some(node.instance_id)
+                    self.nodes.insert(node.node_id, node.instance_id.clone())
+                        != Some(node.instance_id)
                 };
-                Ok((0, if changed { Effect::IdentityChanged } else { Effect::None }))
+                Ok((
+                    0,
+                    if changed {
+                        Effect::IdentityChanged
+                    } else {
+                        Effect::None
+                    },
+                ))
             }
             Kind::FormCluster(form) => {
                 if !self.cluster_id.is_empty() {
@@ -114,20 +144,30 @@ impl Catalog {
                 Ok((0, Effect::IdentityChanged))
             }
             Kind::ArchiveProgress(progress) => {
-                let position = ArchivePosition { txid: progress.txid, raft_index: progress.raft_index };
-                let slot = self.archive.entry((progress.database_id, progress.destination)).or_default();
+                let position = ArchivePosition {
+                    txid: progress.txid,
+                    raft_index: progress.raft_index,
+                };
+                let slot = self
+                    .archive
+                    .entry((progress.database_id, progress.destination))
+                    .or_default();
                 if position.txid > slot.txid {
                     *slot = position;
                 }
                 Ok((progress.database_id, Effect::None))
             }
-            Kind::Ltx(_) | Kind::Chunk(_) => {
-                Err(ClusterError::internal("page data is not a metadata command".to_owned()))
-            }
+            Kind::Ltx(_) | Kind::Chunk(_) => Err(ClusterError::internal(
+                "page data is not a metadata command".to_owned(),
+            )),
         }
     }
 
-    fn create(&mut self, index: u64, create: v1::CreateDatabaseCommand) -> Result<(u64, Effect), ClusterError> {
+    fn create(
+        &mut self,
+        index: u64,
+        create: v1::CreateDatabaseCommand,
+    ) -> Result<(u64, Effect), ClusterError> {
         check_name(&create.name)?;
         if let Some(existing) = self.by_name(&create.name) {
             return Err(ClusterError::already_exists(format!(
@@ -136,8 +176,12 @@ impl Catalog {
             )));
         }
         // The index of the creating entry is unique for ever, and the same everywhere.
-        let database =
-            CatalogDatabase { id: index, name: create.name, page_size: create.page_size, dropped: false };
+        let database = CatalogDatabase {
+            id: index,
+            name: create.name,
+            page_size: create.page_size,
+            dropped: false,
+        };
         self.databases.insert(index, database.clone());
         Ok((index, Effect::Create(database)))
     }
@@ -145,7 +189,10 @@ impl Catalog {
     pub(crate) fn to_wire(&self) -> v1::Catalog {
         v1::Catalog {
             applied_index: self.applied.as_ref().map_or(0, LogId::index),
-            applied_term: self.applied.as_ref().map_or(0, |id| id.committed_leader_id().term),
+            applied_term: self
+                .applied
+                .as_ref()
+                .map_or(0, |id| id.committed_leader_id().term),
             applied_leader: u64::from(self.applied.is_some()),
             cluster_id: self.cluster_id.clone(),
             databases: self
@@ -161,7 +208,10 @@ impl Catalog {
             nodes: self
                 .nodes
                 .iter()
-                .map(|(id, instance)| v1::RegisterNodeCommand { node_id: *id, instance_id: instance.clone() })
+                .map(|(id, instance)| v1::RegisterNodeCommand {
+                    node_id: *id,
+                    instance_id: instance.clone(),
+                })
                 .collect(),
             archive: self
                 .archive
@@ -173,18 +223,26 @@ impl Catalog {
                     raft_index: at.raft_index,
                 })
                 .collect(),
-            membership: serde_json::to_vec(&self.membership).unwrap_or_default().into(),
+            membership: serde_json::to_vec(&self.membership)
+                .unwrap_or_default()
+                .into(),
         }
     }
 
     pub(crate) fn from_wire(wire: v1::Catalog) -> Result<Self, ClusterError> {
-        let membership: Stored = serde_json::from_slice(&wire.membership)
-            .map_err(|e| ClusterError::corrupt(format!("catalog: membership does not parse: {e}")))?;
+        let membership: Stored = serde_json::from_slice(&wire.membership).map_err(|e| {
+            ClusterError::corrupt(format!("catalog: membership does not parse: {e}"))
+        })?;
         Ok(Self {
-            applied: (wire.applied_leader != 0).then(|| LogId::new_term_index(wire.applied_term, wire.applied_index)),
+            applied: (wire.applied_leader != 0)
+                .then(|| LogId::new_term_index(wire.applied_term, wire.applied_index)),
             membership,
             cluster_id: wire.cluster_id,
-            nodes: wire.nodes.into_iter().map(|n| (n.node_id, n.instance_id)).collect(),
+            nodes: wire
+                .nodes
+                .into_iter()
+                .map(|n| (n.node_id, n.instance_id))
+                .collect(),
             databases: wire
                 .databases
                 .into_iter()
@@ -202,7 +260,13 @@ impl Catalog {
                 .archive
                 .into_iter()
                 .map(|a| {
-                    ((a.database_id, a.destination), ArchivePosition { txid: a.txid, raft_index: a.raft_index })
+                    (
+                        (a.database_id, a.destination),
+                        ArchivePosition {
+                            txid: a.txid,
+                            raft_index: a.raft_index,
+                        },
+                    )
                 })
                 .collect(),
         })
@@ -227,7 +291,9 @@ pub(crate) fn check_name(name: &str) -> Result<(), ClusterError> {
     } else {
         return Ok(());
     };
-    Err(ClusterError::invalid(format!("database name {reason}: name={name:?}")))
+    Err(ClusterError::invalid(format!(
+        "database name {reason}: name={name:?}"
+    )))
 }
 
 #[cfg(test)]
@@ -235,14 +301,20 @@ mod tests {
     use super::*;
 
     fn create(name: &str) -> Kind {
-        Kind::CreateDatabase(v1::CreateDatabaseCommand { name: name.into(), page_size: 4096 })
+        Kind::CreateDatabase(v1::CreateDatabaseCommand {
+            name: name.into(),
+            page_size: 4096,
+        })
     }
 
     #[test]
     fn created_database_is_found_until_dropped_and_its_id_never_returns() {
         let mut catalog = Catalog::default();
         let (reply, effect) = catalog.apply(7, create("app"));
-        assert_eq!((reply.database_id, matches!(effect, Effect::Create(_))), (7, true));
+        assert_eq!(
+            (reply.database_id, matches!(effect, Effect::Create(_))),
+            (7, true)
+        );
         assert!(catalog.apply(8, create("app")).0.error.is_some());
         let drop = Kind::DropDatabase(v1::DropDatabaseCommand { database_id: 7 });
         assert!(matches!(catalog.apply(9, drop.clone()).1, Effect::Drop(_)));
@@ -272,17 +344,31 @@ mod tests {
         };
         catalog.apply(1, progress(5));
         catalog.apply(2, progress(3));
-        assert_eq!(catalog.archived(1, "d"), ArchivePosition { txid: 5, raft_index: 50 });
+        assert_eq!(
+            catalog.archived(1, "d"),
+            ArchivePosition {
+                txid: 5,
+                raft_index: 50
+            }
+        );
     }
 
     #[test]
     fn catalog_survives_storage() {
         let mut catalog = Catalog::default();
         catalog.apply(7, create("app"));
-        catalog.apply(8, Kind::FormCluster(v1::FormClusterCommand { cluster_id: "c".into() }));
+        catalog.apply(
+            8,
+            Kind::FormCluster(v1::FormClusterCommand {
+                cluster_id: "c".into(),
+            }),
+        );
         catalog.apply(
             9,
-            Kind::RegisterNode(v1::RegisterNodeCommand { node_id: 1, instance_id: "i".into() }),
+            Kind::RegisterNode(v1::RegisterNodeCommand {
+                node_id: 1,
+                instance_id: "i".into(),
+            }),
         );
         catalog.applied = Some(LogId::new_term_index(2, 9));
         let back = Catalog::from_wire(catalog.to_wire()).expect("parses");

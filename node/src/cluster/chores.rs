@@ -41,15 +41,29 @@ async fn primary_chores(cluster: &Arc<Cluster>) -> Result<(), ClusterError> {
     let (formed, nodes, missing) = {
         let catalog = cluster.shared().catalog.lock();
         let configured = cluster.options.databases.iter();
-        let missing: Vec<_> = configured.filter(|(name, _)| catalog.by_name(name).is_none()).cloned().collect();
-        (!catalog.cluster_id.is_empty(), catalog.nodes.clone(), missing)
+        let missing: Vec<_> = configured
+            .filter(|(name, _)| catalog.by_name(name).is_none())
+            .cloned()
+            .collect();
+        (
+            !catalog.cluster_id.is_empty(),
+            catalog.nodes.clone(),
+            missing,
+        )
     };
     if !formed {
         let cluster_id = start::random_id();
-        cluster.command(Kind::FormCluster(v1::FormClusterCommand { cluster_id })).await?;
+        cluster
+            .command(Kind::FormCluster(v1::FormClusterCommand { cluster_id }))
+            .await?;
     }
     let identity = cluster.identity();
-    for member in cluster.topology().members.iter().filter(|m| !nodes.contains_key(&m.node_id)) {
+    for member in cluster
+        .topology()
+        .members
+        .iter()
+        .filter(|m| !nodes.contains_key(&m.node_id))
+    {
         let instance_id = if member.node_id == identity.node_id {
             identity.instance_id.clone()
         } else {
@@ -72,11 +86,18 @@ async fn primary_chores(cluster: &Arc<Cluster>) -> Result<(), ClusterError> {
 
 impl Cluster {
     /// Creates a database on every node; its id.
-    pub(crate) async fn create_database(&self, name: &str, page_size: u32) -> Result<u64, ClusterError> {
+    pub(crate) async fn create_database(
+        &self,
+        name: &str,
+        page_size: u32,
+    ) -> Result<u64, ClusterError> {
         super::catalog::check_name(name)?;
         halite_ltx::PageSize::try_from(page_size)
             .map_err(|e| ClusterError::invalid(format!("page size: {e}")))?;
-        let create = v1::CreateDatabaseCommand { name: name.to_owned(), page_size };
+        let create = v1::CreateDatabaseCommand {
+            name: name.to_owned(),
+            page_size,
+        };
         let (_, reply) = self.command(Kind::CreateDatabase(create)).await?;
         Ok(reply.database_id)
     }
@@ -84,8 +105,12 @@ impl Cluster {
     /// Drops a database on every node; false if there is none of that name.
     pub(crate) async fn drop_database(&self, name: &str) -> Result<bool, ClusterError> {
         let id = self.shared().catalog.lock().by_name(name).map(|d| d.id);
-        let Some(database_id) = id else { return Ok(false) };
-        let (_, reply) = self.command(Kind::DropDatabase(v1::DropDatabaseCommand { database_id })).await?;
+        let Some(database_id) = id else {
+            return Ok(false);
+        };
+        let (_, reply) = self
+            .command(Kind::DropDatabase(v1::DropDatabaseCommand { database_id }))
+            .await?;
         Ok(reply.changed)
     }
 }

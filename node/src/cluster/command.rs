@@ -17,7 +17,10 @@ pub(crate) fn decode(payload: Payload) -> Result<v1::command::Kind, ClusterError
         .map_err(|e| ClusterError::corrupt(format!("log entry does not parse: {e}")))?
         .kind
         .ok_or_else(|| {
-            ClusterError::corrupt("log entry holds a command that this version does not know: upgrade the node".into())
+            ClusterError::corrupt(
+                "log entry holds a command that this version does not know: upgrade the node"
+                    .into(),
+            )
         })
 }
 
@@ -26,5 +29,6 @@ pub(crate) fn encode_reply(reply: &v1::CommandReply) -> Reply {
 }
 
 pub(crate) fn decode_reply(reply: Reply) -> Result<v1::CommandReply, ClusterError> {
-    v1::CommandReply::decode(reply.0).map_err(|e| ClusterError::internal(format!("reply does not parse: {e}")))
+    v1::CommandReply::decode(reply.0)
+        .map_err(|e| ClusterError::internal(format!("reply does not parse: {e}")))
 }

@@ -4,8 +4,8 @@ use halite_log::{Entry, EntryPayload, LogId, Membership, Payload, TypeConfig, Vo
 use halite_proto::v1;
 use openraft::entry::RaftEntry as _;
 use openraft::raft::{
-    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::vote::RaftLeaderId as _;
 
@@ -19,7 +19,11 @@ fn missing(field: &str) -> Malformed {
 }
 
 pub(crate) fn log_id_to_wire(id: &LogId) -> v1::LogId {
-    v1::LogId { term: id.committed_leader_id().term, node_id: 0, index: id.index() }
+    v1::LogId {
+        term: id.committed_leader_id().term,
+        node_id: 0,
+        index: id.index(),
+    }
 }
 
 pub(crate) fn log_id_from_wire(id: &v1::LogId) -> LogId {
@@ -35,7 +39,11 @@ pub(crate) fn vote_to_wire(vote: &Vote) -> v1::RaftVote {
 }
 
 pub(crate) fn vote_from_wire(vote: &v1::RaftVote) -> Vote {
-    if vote.committed { Vote::new_committed(vote.term, vote.node_id) } else { Vote::new(vote.term, vote.node_id) }
+    if vote.committed {
+        Vote::new_committed(vote.term, vote.node_id)
+    } else {
+        Vote::new(vote.term, vote.node_id)
+    }
 }
 
 fn entry_to_wire(entry: Entry) -> Result<v1::RaftEntry, Malformed> {
@@ -45,7 +53,8 @@ fn entry_to_wire(entry: Entry) -> Result<v1::RaftEntry, Malformed> {
         EntryPayload::Blank => None,
         EntryPayload::Normal(payload) => Some(Wire::Normal(payload.0)),
         EntryPayload::Membership(membership) => {
-            let json = serde_json::to_vec(&membership).map_err(|e| Malformed(format!("membership: {e}")))?;
+            let json = serde_json::to_vec(&membership)
+                .map_err(|e| Malformed(format!("membership: {e}")))?;
             Some(Wire::Membership(json.into()))
         }
     };
@@ -67,32 +76,48 @@ fn entry_from_wire(entry: v1::RaftEntry) -> Result<Entry, Malformed> {
     Ok(Entry::new(log_id, payload))
 }
 
-pub(crate) fn append_to_wire(request: AppendEntriesRequest<TypeConfig>) -> Result<v1::AppendRequest, Malformed> {
+pub(crate) fn append_to_wire(
+    request: AppendEntriesRequest<TypeConfig>,
+) -> Result<v1::AppendRequest, Malformed> {
     Ok(v1::AppendRequest {
         vote: Some(vote_to_wire(&request.vote)),
         prev_log_id: request.prev_log_id.as_ref().map(log_id_to_wire),
         leader_commit: request.leader_commit.as_ref().map(log_id_to_wire),
-        entries: request.entries.into_iter().map(entry_to_wire).collect::<Result<_, _>>()?,
+        entries: request
+            .entries
+            .into_iter()
+            .map(entry_to_wire)
+            .collect::<Result<_, _>>()?,
     })
 }
 
-pub(crate) fn append_from_wire(request: v1::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
+pub(crate) fn append_from_wire(
+    request: v1::AppendRequest,
+) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
     Ok(AppendEntriesRequest {
         vote: vote_from_wire(request.vote.as_ref().ok_or_else(|| missing("vote"))?),
         prev_log_id: request.prev_log_id.as_ref().map(log_id_from_wire),
         leader_commit: request.leader_commit.as_ref().map(log_id_from_wire),
-        entries: request.entries.into_iter().map(entry_from_wire).collect::<Result<_, _>>()?,
+        entries: request
+            .entries
+            .into_iter()
+            .map(entry_from_wire)
+            .collect::<Result<_, _>>()?,
     })
 }
 
 pub(crate) fn append_result_to_wire(result: StreamAppendResult<TypeConfig>) -> v1::AppendResponse {
     use v1::append_response::Result as Wire;
     let result = match result {
-        Ok(matching) => Wire::Success(v1::AppendSuccess { matching: matching.as_ref().map(log_id_to_wire) }),
+        Ok(matching) => Wire::Success(v1::AppendSuccess {
+            matching: matching.as_ref().map(log_id_to_wire),
+        }),
         Err(StreamAppendError::Conflict(at)) => Wire::Conflict(log_id_to_wire(&at)),
         Err(StreamAppendError::HigherVote(vote)) => Wire::HigherVote(vote_to_wire(&vote)),
     };
-    v1::AppendResponse { result: Some(result) }
+    v1::AppendResponse {
+        result: Some(result),
+    }
 }
 
 pub(crate) fn append_result_from_wire(
@@ -106,7 +131,10 @@ pub(crate) fn append_result_from_wire(
     })
 }
 
-pub(crate) fn vote_request_to_wire(request: &VoteRequest<TypeConfig>, pre_vote: bool) -> v1::VoteRequest {
+pub(crate) fn vote_request_to_wire(
+    request: &VoteRequest<TypeConfig>,
+    pre_vote: bool,
+) -> v1::VoteRequest {
     v1::VoteRequest {
         vote: Some(vote_to_wire(&request.vote)),
         last_log_id: request.last_log_id.as_ref().map(log_id_to_wire),
@@ -115,9 +143,12 @@ pub(crate) fn vote_request_to_wire(request: &VoteRequest<TypeConfig>, pre_vote: 
     }
 }
 
-pub(crate) fn vote_request_from_wire(request: &v1::VoteRequest) -> Result<VoteRequest<TypeConfig>, Malformed> {
+pub(crate) fn vote_request_from_wire(
+    request: &v1::VoteRequest,
+) -> Result<VoteRequest<TypeConfig>, Malformed> {
     let vote = vote_from_wire(request.vote.as_ref().ok_or_else(|| missing("vote"))?);
-    let mut vote_request = VoteRequest::new(vote, request.last_log_id.as_ref().map(log_id_from_wire));
+    let mut vote_request =
+        VoteRequest::new(vote, request.last_log_id.as_ref().map(log_id_from_wire));
     vote_request.leadership_transfer = request.leadership_transfer;
     Ok(vote_request)
 }
@@ -130,12 +161,20 @@ pub(crate) fn vote_response_to_wire(response: &VoteResponse<TypeConfig>) -> v1::
     }
 }
 
-pub(crate) fn vote_response_from_wire(response: &v1::VoteResponse) -> Result<VoteResponse<TypeConfig>, Malformed> {
+pub(crate) fn vote_response_from_wire(
+    response: &v1::VoteResponse,
+) -> Result<VoteResponse<TypeConfig>, Malformed> {
     let vote = vote_from_wire(response.vote.as_ref().ok_or_else(|| missing("vote"))?);
-    Ok(VoteResponse::new(vote, response.last_log_id.as_ref().map(log_id_from_wire), response.granted))
+    Ok(VoteResponse::new(
+        vote,
+        response.last_log_id.as_ref().map(log_id_from_wire),
+        response.granted,
+    ))
 }
 
-pub(crate) fn transfer_to_wire(request: &TransferLeaderRequest<TypeConfig>) -> v1::TransferLeaderRequest {
+pub(crate) fn transfer_to_wire(
+    request: &TransferLeaderRequest<TypeConfig>,
+) -> v1::TransferLeaderRequest {
     v1::TransferLeaderRequest {
         from: Some(vote_to_wire(request.from_leader())),
         to: *request.to_node_id(),
@@ -147,7 +186,11 @@ pub(crate) fn transfer_from_wire(
     request: &v1::TransferLeaderRequest,
 ) -> Result<TransferLeaderRequest<TypeConfig>, Malformed> {
     let from = vote_from_wire(request.from.as_ref().ok_or_else(|| missing("from"))?);
-    Ok(TransferLeaderRequest::new(from, request.to, request.last_log_id.as_ref().map(log_id_from_wire)))
+    Ok(TransferLeaderRequest::new(
+        from,
+        request.to,
+        request.last_log_id.as_ref().map(log_id_from_wire),
+    ))
 }
 
 pub(crate) fn transfer_response_to_wire(
@@ -177,7 +220,10 @@ pub(crate) fn transfer_response_from_wire(
     }
     if response.log_not_flushed {
         let actual = response.actual_log_id.as_ref().map(log_id_from_wire);
-        return Err(TransferLeaderError::LogNotFlushed { expected: request.last_log_id().cloned(), actual });
+        return Err(TransferLeaderError::LogNotFlushed {
+            expected: request.last_log_id().cloned(),
+            actual,
+        });
     }
     Ok(())
 }
@@ -192,8 +238,14 @@ mod tests {
     fn append_request_survives_the_wire() {
         let entries = vec![
             Entry::new(LogId::new_term_index(3, 8), EntryPayload::Blank),
-            Entry::new(LogId::new_term_index(3, 9), EntryPayload::Normal(Payload(Bytes::from_static(b"x")))),
-            Entry::new(LogId::new_term_index(3, 10), EntryPayload::Membership(Membership::default())),
+            Entry::new(
+                LogId::new_term_index(3, 9),
+                EntryPayload::Normal(Payload(Bytes::from_static(b"x"))),
+            ),
+            Entry::new(
+                LogId::new_term_index(3, 10),
+                EntryPayload::Membership(Membership::default()),
+            ),
         ];
         let request = AppendEntriesRequest {
             vote: Vote::new_committed(3, 2),
@@ -201,7 +253,8 @@ mod tests {
             entries,
             leader_commit: Some(LogId::new_term_index(3, 8)),
         };
-        let back = append_from_wire(append_to_wire(request.clone()).expect("to wire")).expect("from wire");
+        let back =
+            append_from_wire(append_to_wire(request.clone()).expect("to wire")).expect("from wire");
         assert_eq!(format!("{request:?}"), format!("{back:?}"));
     }
 

@@ -19,7 +19,12 @@ pub struct ClusterError {
 
 impl ClusterError {
     fn new(code: ErrorCode, message: String) -> Self {
-        Self { code, message, primary: None, retry_after_ms: 0 }
+        Self {
+            code,
+            message,
+            primary: None,
+            retry_after_ms: 0,
+        }
     }
 
     pub(crate) fn internal(message: String) -> Self {
@@ -42,28 +47,40 @@ impl ClusterError {
         Self::new(ErrorCode::Fenced, message)
     }
 
-    pub(crate) fn deadline(message: String) -> Self {
-        Self::new(ErrorCode::DeadlineExceeded, message)
-    }
-
     pub(crate) fn no_such_database(name: &str) -> Self {
-        Self::new(ErrorCode::NoSuchDatabase, format!("no such database: name={name:?}"))
+        Self::new(
+            ErrorCode::NoSuchDatabase,
+            format!("no such database: name={name:?}"),
+        )
     }
 
     pub(crate) fn unavailable(message: String) -> Self {
-        Self { retry_after_ms: 20, ..Self::new(ErrorCode::Unavailable, message) }
+        Self {
+            retry_after_ms: 20,
+            ..Self::new(ErrorCode::Unavailable, message)
+        }
     }
 
     pub(crate) fn outcome_unknown(message: String) -> Self {
-        Self { retry_after_ms: 20, ..Self::new(ErrorCode::OutcomeUnknown, message) }
+        Self {
+            retry_after_ms: 20,
+            ..Self::new(ErrorCode::OutcomeUnknown, message)
+        }
     }
 
     pub(crate) fn not_primary(primary: Option<v1::NodeAddress>) -> Self {
         let message = match &primary {
-            Some(at) => format!("this node is not the primary, node {} at {} is", at.node_id, at.addr),
+            Some(at) => format!(
+                "this node is not the primary, node {} at {} is",
+                at.node_id, at.addr
+            ),
             None => "no primary is known at the moment".to_owned(),
         };
-        Self { primary, retry_after_ms: 20, ..Self::new(ErrorCode::NotPrimary, message) }
+        Self {
+            primary,
+            retry_after_ms: 20,
+            ..Self::new(ErrorCode::NotPrimary, message)
+        }
     }
 
     /// The error as clients get it.

@@ -75,7 +75,9 @@ pub(crate) fn decide(
             ));
         }
         if answer.initialized {
-            return Decision::Wait(format!("node {id} belongs to a cluster already: waiting to be called"));
+            return Decision::Wait(format!(
+                "node {id} belongs to a cluster already: waiting to be called"
+            ));
         }
     }
     if !silent.is_empty() {
@@ -89,7 +91,10 @@ pub(crate) fn decide(
 }
 
 /// Runs until this node is part of a cluster.
-pub(crate) async fn form(cluster: &Arc<Cluster>, members: &[FirstMember]) -> Result<(), ClusterError> {
+pub(crate) async fn form(
+    cluster: &Arc<Cluster>,
+    members: &[FirstMember],
+) -> Result<(), ClusterError> {
     let identity = cluster.identity();
     let mut round = 0_u32;
     while !cluster.is_initialized().await? {
@@ -97,7 +102,13 @@ pub(crate) async fn form(cluster: &Arc<Cluster>, members: &[FirstMember]) -> Res
         for member in members.iter().filter(|m| m.id != identity.node_id) {
             answers.push((member.id, ask(cluster, member).await));
         }
-        match decide(identity.node_id, &identity.instance_id, &identity.cluster_name, members, &answers) {
+        match decide(
+            identity.node_id,
+            &identity.instance_id,
+            &identity.cluster_name,
+            members,
+            &answers,
+        ) {
             Decision::Form => {
                 info!(members = members.len(), "forming the cluster");
                 let nodes = members.iter().map(|m| (m.id, member_of(m.id, &m.addr)));
@@ -117,7 +128,10 @@ pub(crate) async fn form(cluster: &Arc<Cluster>, members: &[FirstMember]) -> Res
 }
 
 pub(crate) fn member_of(id: u64, addr: &str) -> Member {
-    Member { addr: addr.to_owned(), name: format!("node-{id}") }
+    Member {
+        addr: addr.to_owned(),
+        name: format!("node-{id}"),
+    }
 }
 
 async fn ask(cluster: &Cluster, member: &FirstMember) -> Option<v1::IdentifyResponse> {
@@ -125,18 +139,28 @@ async fn ask(cluster: &Cluster, member: &FirstMember) -> Option<v1::IdentifyResp
 }
 
 /// Asks the node at `addr` who it is.
-pub(crate) async fn identify(cluster: &Cluster, id: u64, addr: &str) -> Result<v1::IdentifyResponse, tonic::Status> {
+pub(crate) async fn identify(
+    cluster: &Cluster,
+    id: u64,
+    addr: &str,
+) -> Result<v1::IdentifyResponse, tonic::Status> {
     let identity = cluster.identity();
     let mut peer = cluster.transport().peer(id, addr, Purpose::Control)?;
     let request = v1::IdentifyRequest {
         cluster_name: identity.cluster_name.clone(),
-        cluster_id: identity.cluster_id().as_deref().unwrap_or_default().to_owned(),
+        cluster_id: identity
+            .cluster_id()
+            .as_deref()
+            .unwrap_or_default()
+            .to_owned(),
         node_id: identity.node_id,
         instance_id: identity.instance_id.clone(),
     };
     match tokio::time::timeout(ASK_TIMEOUT, peer.identify(request)).await {
         Ok(answer) => Ok(answer?.into_inner()),
-        Err(_) => Err(tonic::Status::deadline_exceeded(format!("no answer from {addr} within 500 ms"))),
+        Err(_) => Err(tonic::Status::deadline_exceeded(format!(
+            "no answer from {addr} within 500 ms"
+        ))),
     }
 }
 
@@ -145,23 +169,41 @@ mod tests {
     use super::*;
 
     fn members() -> Vec<FirstMember> {
-        (1..=3).map(|id| FirstMember { id, addr: format!("h:{id}") }).collect()
+        (1..=3)
+            .map(|id| FirstMember {
+                id,
+                addr: format!("h:{id}"),
+            })
+            .collect()
     }
 
     fn blank(id: u64) -> (u64, Option<v1::IdentifyResponse>) {
-        let answer = v1::IdentifyResponse { cluster_name: "c".into(), node_id: id, ..Default::default() };
+        let answer = v1::IdentifyResponse {
+            cluster_name: "c".into(),
+            node_id: id,
+            ..Default::default()
+        };
         (id, Some(answer))
     }
 
     #[test]
     fn lowest_id_forms_when_all_are_blank_and_the_others_wait() {
-        assert_eq!(decide(1, "i", "c", &members(), &[blank(2), blank(3)]), Decision::Form);
-        assert!(matches!(decide(2, "i", "c", &members(), &[blank(1), blank(3)]), Decision::Wait(_)));
+        assert_eq!(
+            decide(1, "i", "c", &members(), &[blank(2), blank(3)]),
+            Decision::Form
+        );
+        assert!(matches!(
+            decide(2, "i", "c", &members(), &[blank(1), blank(3)]),
+            Decision::Wait(_)
+        ));
     }
 
     #[test]
     fn silent_member_holds_formation_back() {
-        assert!(matches!(decide(1, "i", "c", &members(), &[blank(2), (3, None)]), Decision::Wait(_)));
+        assert!(matches!(
+            decide(1, "i", "c", &members(), &[blank(2), (3, None)]),
+            Decision::Wait(_)
+        ));
     }
 
     #[test]
@@ -170,15 +212,28 @@ mod tests {
         let answer = knows.1.as_mut().expect("answered");
         answer.initialized = true;
         answer.your_registered_instance_id = "old".into();
-        assert!(matches!(decide(1, "i", "c", &members(), &[knows.clone(), (3, None)]), Decision::Refuse(_)));
-        knows.1.as_mut().expect("answered").your_registered_instance_id = "i".into();
-        assert!(matches!(decide(1, "i", "c", &members(), &[knows, blank(3)]), Decision::Wait(_)));
+        assert!(matches!(
+            decide(1, "i", "c", &members(), &[knows.clone(), (3, None)]),
+            Decision::Refuse(_)
+        ));
+        knows
+            .1
+            .as_mut()
+            .expect("answered")
+            .your_registered_instance_id = "i".into();
+        assert!(matches!(
+            decide(1, "i", "c", &members(), &[knows, blank(3)]),
+            Decision::Wait(_)
+        ));
     }
 
     #[test]
     fn foreign_cluster_is_refused() {
         let mut foreign = blank(2);
         foreign.1.as_mut().expect("answered").cluster_name = "other".into();
-        assert!(matches!(decide(1, "i", "c", &members(), &[foreign, blank(3)]), Decision::Refuse(_)));
+        assert!(matches!(
+            decide(1, "i", "c", &members(), &[foreign, blank(3)]),
+            Decision::Refuse(_)
+        ));
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
+use tonic::Status;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
 const CLUSTER_NAME: &str = "halite-cluster-name";
@@ -32,9 +33,33 @@ pub(crate) enum MistakenIdentity {
         "the data directory of node {node_id} is not the one the cluster knows (expected instance {expected}, found {found}): \
          remove the node from the cluster and add it again"
     )]
-    Instance { node_id: u64, expected: String, found: String },
+    Instance {
+        node_id: u64,
+        expected: String,
+        found: String,
+    },
+    #[error("node {node_id} was removed from the cluster")]
+    Removed { node_id: u64 },
     #[error("the call does not say who makes it: missing or malformed metadata key={key}")]
     Missing { key: &'static str },
+}
+
+/// Registered for a removed node: no data directory has this instance id.
+pub(crate) const REMOVED: &str = "removed";
+/// Set on the refusal of a node that was removed, so that it knows.
+const REMOVED_KEY: &str = "halite-removed";
+
+impl MistakenIdentity {
+    /// The refusal that the caller gets.
+    pub(crate) fn to_status(&self) -> Status {
+        let mut status = Status::permission_denied(self.to_string());
+        if let Self::Removed { .. } = self {
+            status
+                .metadata_mut()
+                .insert(REMOVED_KEY, MetadataValue::from_static("1"));
+        }
+        status
+    }
 }
 
 /// What this node knows of itself and its peers. Shared by all that make or answer calls.
@@ -55,12 +80,25 @@ struct Known {
 
 impl Identity {
     pub(crate) fn new(cluster_name: String, node_id: u64, instance_id: String) -> Self {
-        Self { cluster_name, node_id, instance_id, known: RwLock::default(), fenced: AtomicBool::new(false) }
+        Self {
+            cluster_name,
+            node_id,
+            instance_id,
+            known: RwLock::default(),
+            fenced: AtomicBool::new(false),
+        }
     }
 
     /// A peer that knows the cluster said that this node is not part of it any more.
     pub(crate) fn fence(&self) {
         self.fenced.store(true, Ordering::Relaxed);
+    }
+
+    /// Learns from a peer's refusal whether this node was removed.
+    pub(crate) fn note_refusal(&self, status: &Status) {
+        if status.metadata().contains_key(REMOVED_KEY) {
+            self.fence();
+        }
     }
 
     pub(crate) fn is_fenced(&self) -> bool {
@@ -79,7 +117,10 @@ impl Identity {
     pub(crate) fn learn(&self, cluster_id: &str, instances: BTreeMap<u64, String>) {
         let mut known = self.known.write();
         known.cluster_id = (!cluster_id.is_empty()).then(|| cluster_id.into());
-        if instances.get(&self.node_id).is_some_and(|ours| *ours == self.instance_id) {
+        if instances
+            .get(&self.node_id)
+            .is_some_and(|ours| *ours == self.instance_id)
+        {
             self.fenced.store(false, Ordering::Relaxed);
         }
         known.instances = instances;
@@ -98,23 +139,43 @@ impl Identity {
         put(FROM, &self.node_id.to_string());
         put(FROM_INSTANCE, &self.instance_id);
         put(TO, &to.to_string());
-        put(TO_INSTANCE, known.instances.get(&to).map(String::as_str).unwrap_or_default());
+        put(
+            TO_INSTANCE,
+            known
+                .instances
+                .get(&to)
+                .map(String::as_str)
+                .unwrap_or_default(),
+        );
     }
 
     /// Checks an incoming call; the caller's node id.
     pub(crate) fn verify(&self, metadata: &MetadataMap) -> Result<u64, MistakenIdentity> {
         let text = |key: &'static str| {
-            metadata.get(key).and_then(|v| v.to_str().ok()).ok_or(MistakenIdentity::Missing { key })
+            metadata
+                .get(key)
+                .and_then(|v| v.to_str().ok())
+                .ok_or(MistakenIdentity::Missing { key })
         };
-        let number = |key| text(key)?.parse::<u64>().map_err(|_| MistakenIdentity::Missing { key });
+        let number = |key| {
+            text(key)?
+                .parse::<u64>()
+                .map_err(|_| MistakenIdentity::Missing { key })
+        };
 
         let theirs = text(CLUSTER_NAME)?;
         if theirs != self.cluster_name {
-            return Err(MistakenIdentity::ClusterName { ours: self.cluster_name.clone(), theirs: theirs.into() });
+            return Err(MistakenIdentity::ClusterName {
+                ours: self.cluster_name.clone(),
+                theirs: theirs.into(),
+            });
         }
         let meant = number(TO)?;
         if meant != self.node_id {
-            return Err(MistakenIdentity::NodeId { meant, node_id: self.node_id });
+            return Err(MistakenIdentity::NodeId {
+                meant,
+                node_id: self.node_id,
+            });
         }
         let known = self.known.read();
         let theirs = text(CLUSTER_ID)?;
@@ -122,7 +183,10 @@ impl Identity {
             && !theirs.is_empty()
             && ours != theirs
         {
-            return Err(MistakenIdentity::ClusterId { ours: ours.into(), theirs: theirs.into() });
+            return Err(MistakenIdentity::ClusterId {
+                ours: ours.into(),
+                theirs: theirs.into(),
+            });
         }
         let expected = text(TO_INSTANCE)?;
         if !expected.is_empty() && expected != self.instance_id {
@@ -134,6 +198,13 @@ impl Identity {
         }
         let from = number(FROM)?;
         let found = text(FROM_INSTANCE)?;
+        if known
+            .instances
+            .get(&from)
+            .is_some_and(|instance| instance == REMOVED)
+        {
+            return Err(MistakenIdentity::Removed { node_id: from });
+        }
         if let Some(expected) = known.instances.get(&from)
             && expected != found
         {
@@ -162,7 +233,10 @@ mod tests {
     }
 
     fn known(instances: &[(u64, &str)]) -> BTreeMap<u64, String> {
-        instances.iter().map(|(id, instance)| (*id, (*instance).to_owned())).collect()
+        instances
+            .iter()
+            .map(|(id, instance)| (*id, (*instance).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -173,18 +247,27 @@ mod tests {
     #[test]
     fn foreign_cluster_is_refused() {
         let (one, two) = (node("a", 1, "x"), node("b", 2, "y"));
-        assert!(matches!(call(&one, 2, &two), Err(MistakenIdentity::ClusterName { .. })));
+        assert!(matches!(
+            call(&one, 2, &two),
+            Err(MistakenIdentity::ClusterName { .. })
+        ));
         let (one, two) = (node("a", 1, "x"), node("a", 2, "y"));
         one.learn("first", known(&[]));
         two.learn("second", known(&[]));
-        assert!(matches!(call(&one, 2, &two), Err(MistakenIdentity::ClusterId { .. })));
+        assert!(matches!(
+            call(&one, 2, &two),
+            Err(MistakenIdentity::ClusterId { .. })
+        ));
     }
 
     #[test]
     fn call_for_another_node_is_refused() {
         assert!(matches!(
             call(&node("a", 1, "x"), 3, &node("a", 2, "y")),
-            Err(MistakenIdentity::NodeId { meant: 3, node_id: 2 })
+            Err(MistakenIdentity::NodeId {
+                meant: 3,
+                node_id: 2
+            })
         ));
     }
 
@@ -193,8 +276,28 @@ mod tests {
         let one = node("a", 1, "x");
         one.learn("c", known(&[(1, "x"), (2, "y")]));
         let wiped = node("a", 2, "new");
-        assert!(matches!(call(&wiped, 1, &one), Err(MistakenIdentity::Instance { node_id: 2, .. })));
-        assert!(matches!(call(&one, 2, &wiped), Err(MistakenIdentity::Instance { node_id: 2, .. })));
+        assert!(matches!(
+            call(&wiped, 1, &one),
+            Err(MistakenIdentity::Instance { node_id: 2, .. })
+        ));
+        assert!(matches!(
+            call(&one, 2, &wiped),
+            Err(MistakenIdentity::Instance { node_id: 2, .. })
+        ));
+    }
+
+    #[test]
+    fn removed_node_is_told_so_and_nobody_else() {
+        let one = node("a", 1, "x");
+        one.learn("c", known(&[(1, "x"), (2, REMOVED)]));
+        let removed = node("a", 2, "y");
+        removed.learn("c", known(&[(1, "x"), (2, "y")]));
+        let mistake = call(&removed, 1, &one).expect_err("a removed node is refused");
+        removed.note_refusal(&mistake.to_status());
+        assert!(removed.is_fenced());
+        let mistake = call(&one, 2, &removed).expect_err("a removed node is not meant");
+        one.note_refusal(&mistake.to_status());
+        assert!(!one.is_fenced());
     }
 
     #[test]

@@ -34,7 +34,10 @@ impl OpenChunks {
     }
 
     pub(crate) fn close(&self, proposal_id: u64) -> Vec<u64> {
-        self.by_proposal.lock().remove(&proposal_id).unwrap_or_default()
+        self.by_proposal
+            .lock()
+            .remove(&proposal_id)
+            .unwrap_or_default()
     }
 
     /// First index that an unclosed transaction still needs.
@@ -66,21 +69,31 @@ impl ChunkSource for LogChunks {
             .indexes
             .get(number as usize)
             .ok_or_else(|| io::Error::other(format!("no chunk of that number: number={number}")))?;
-        let entry = entries(&self.log, index, index)
-            .next()
-            .ok_or_else(|| io::Error::other(format!("chunk is gone from the log: index={index}")))??;
+        let entry = entries(&self.log, index, index).next().ok_or_else(|| {
+            io::Error::other(format!("chunk is gone from the log: index={index}"))
+        })??;
         match entry.payload {
-            EntryPayload::Normal(payload) => match command::decode(payload).map_err(io::Error::other)? {
-                Kind::Chunk(chunk) if chunk.number == number => Ok(chunk.data),
-                _ => Err(io::Error::other(format!("log entry is not the chunk expected: index={index}"))),
-            },
-            _ => Err(io::Error::other(format!("log entry is not a chunk: index={index}"))),
+            EntryPayload::Normal(payload) => {
+                match command::decode(payload).map_err(io::Error::other)? {
+                    Kind::Chunk(chunk) if chunk.number == number => Ok(chunk.data),
+                    _ => Err(io::Error::other(format!(
+                        "log entry is not the chunk expected: index={index}"
+                    ))),
+                }
+            }
+            _ => Err(io::Error::other(format!(
+                "log entry is not a chunk: index={index}"
+            ))),
         }
     }
 }
 
 /// The entries `from..=to`, in order. Blocks on the disk.
-pub(crate) fn entries(log: &LogStore, from: u64, to: u64) -> impl Iterator<Item = io::Result<Entry>> + Send + use<> {
+pub(crate) fn entries(
+    log: &LogStore,
+    from: u64,
+    to: u64,
+) -> impl Iterator<Item = io::Result<Entry>> + Send + use<> {
     let mut reader = (from <= to).then(|| log.read_range(from..=to));
     let mut piece = Vec::new().into_iter();
     std::iter::from_fn(move || {
@@ -114,8 +127,13 @@ pub(crate) fn transactions(
             Ok(entry) => entry,
             Err(error) => return Some(Err(error)),
         };
-        let EntryPayload::Normal(payload) = entry.payload else { return None };
-        let (index, term) = (entry.log_id.index(), entry.log_id.committed_leader_id().term);
+        let EntryPayload::Normal(payload) = entry.payload else {
+            return None;
+        };
+        let (index, term) = (
+            entry.log_id.index(),
+            entry.log_id.committed_leader_id().term,
+        );
         match command::decode(payload) {
             Ok(Kind::Chunk(chunk)) if chunk.database_id == database_id => {
                 open.add(&chunk, index);
@@ -150,5 +168,10 @@ pub(crate) fn committed(
         }
         Some(LogChunks::new(log.clone(), indexes) as Arc<dyn ChunkSource>)
     };
-    Some(CommittedLtx { index, term, command, chunks })
+    Some(CommittedLtx {
+        index,
+        term,
+        command,
+        chunks,
+    })
 }

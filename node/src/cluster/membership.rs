@@ -14,10 +14,9 @@ use tracing::info;
 
 use super::error::ClusterError;
 use super::formation::{identify, member_of};
+use super::identity::REMOVED;
 use super::{Cluster, Metrics};
 
-/// Registered for a removed node: no data directory has this instance id.
-const REMOVED: &str = "removed";
 /// A learner further behind than this many entries is not promoted yet.
 const PROMOTE_LAG_MAX: u64 = 1000;
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,12 +38,14 @@ impl Cluster {
                 known.addr
             )));
         }
-        let answer = identify(self, node_id, addr)
-            .await
-            .map_err(|s| ClusterError::unavailable(format!("no node answers at {addr}: {}", s.message())))?;
+        let answer = identify(self, node_id, addr).await.map_err(|s| {
+            ClusterError::unavailable(format!("no node answers at {addr}: {}", s.message()))
+        })?;
         self.check_candidate(node_id, addr, &answer)?;
         self.register(node_id, &answer.instance_id).await?;
-        let added = self.raft().add_learner(node_id, member_of(node_id, addr), false);
+        let added = self
+            .raft()
+            .add_learner(node_id, member_of(node_id, addr), false);
         change(added).await?;
         info!(node_id, addr, "member added as a learner");
         Ok(())
@@ -83,8 +84,15 @@ impl Cluster {
         Ok(())
     }
 
-    pub(crate) async fn register(&self, node_id: u64, instance_id: &str) -> Result<(), ClusterError> {
-        let node = v1::RegisterNodeCommand { node_id, instance_id: instance_id.to_owned() };
+    pub(crate) async fn register(
+        &self,
+        node_id: u64,
+        instance_id: &str,
+    ) -> Result<(), ClusterError> {
+        let node = v1::RegisterNodeCommand {
+            node_id,
+            instance_id: instance_id.to_owned(),
+        };
         self.command(Kind::RegisterNode(node)).await.map(drop)
     }
 
@@ -93,7 +101,9 @@ impl Cluster {
         let metrics = self.metrics();
         let membership = metrics.membership_config.membership();
         if membership.get_node(&node_id).is_none() {
-            return Err(ClusterError::invalid(format!("node {node_id} is not a member: add it first")));
+            return Err(ClusterError::invalid(format!(
+                "node {node_id} is not a member: add it first"
+            )));
         }
         let mut voters: BTreeSet<u64> = membership.voter_ids().collect();
         if !voters.insert(node_id) {
@@ -102,7 +112,9 @@ impl Cluster {
         let behind = behind(&metrics, node_id);
         if behind.is_none_or(|behind| behind > PROMOTE_LAG_MAX) {
             return Err(ClusterError::unavailable(match behind {
-                Some(entries) => format!("node {node_id} is still {entries} entries behind: try again"),
+                Some(entries) => {
+                    format!("node {node_id} is still {entries} entries behind: try again")
+                }
                 None => format!("node {node_id} has not answered yet: try again"),
             }));
         }
@@ -121,7 +133,9 @@ impl Cluster {
         let mut voters: BTreeSet<u64> = membership.voter_ids().collect();
         if voters.remove(&node_id) {
             if voters.is_empty() {
-                return Err(ClusterError::invalid("the last voter cannot be removed".into()));
+                return Err(ClusterError::invalid(
+                    "the last voter cannot be removed".into(),
+                ));
             }
             if node_id == self.identity().node_id {
                 return Err(ClusterError::invalid(
@@ -130,7 +144,11 @@ impl Cluster {
             }
             change(self.raft().change_membership(voters, true)).await?;
         }
-        change(self.raft().change_membership(ChangeMembers::RemoveNodes(BTreeSet::from([node_id])), true)).await?;
+        change(
+            self.raft()
+                .change_membership(ChangeMembers::RemoveNodes(BTreeSet::from([node_id])), true),
+        )
+        .await?;
         self.register(node_id, REMOVED).await?;
         info!(node_id, "member removed");
         Ok(())
@@ -145,21 +163,36 @@ impl Cluster {
         }
         let metrics = self.metrics();
         let target = match to {
-            Some(id) if metrics.membership_config.membership().voter_ids().any(|v| v == id) => id,
+            Some(id)
+                if metrics
+                    .membership_config
+                    .membership()
+                    .voter_ids()
+                    .any(|v| v == id) =>
+            {
+                id
+            }
             Some(id) => return Err(ClusterError::invalid(format!("node {id} is not a voter"))),
             None => best_successor(&metrics, own)
                 .ok_or_else(|| ClusterError::unavailable("no other voter is reachable".into()))?,
         };
         let mut watch = self.watch_metrics();
         let deadline = Instant::now() + TRANSFER_TIMEOUT;
-        self.raft().trigger().transfer_leader(target).await.map_err(|e| ClusterError::unavailable(e.to_string()))?;
+        self.raft()
+            .trigger()
+            .transfer_leader(target)
+            .await
+            .map_err(|e| ClusterError::unavailable(e.to_string()))?;
         loop {
             let now = super::metrics_of(&watch);
             match now.current_leader {
                 Some(leader) if leader != own => return Ok(leader),
                 _ => {}
             }
-            if tokio::time::timeout_at(deadline, super::metrics_changed(&mut watch)).await.is_err() {
+            if tokio::time::timeout_at(deadline, super::metrics_changed(&mut watch))
+                .await
+                .is_err()
+            {
                 return Err(ClusterError::unavailable(format!(
                     "node {target} did not take over within {} s: leadership stays where it was",
                     TRANSFER_TIMEOUT.as_secs()
@@ -181,13 +214,22 @@ impl Cluster {
     }
 
     fn require_primary(&self) -> Result<(), ClusterError> {
-        if self.raft().is_leader() { Ok(()) } else { Err(self.not_primary()) }
+        if self.raft().is_leader() {
+            Ok(())
+        } else {
+            Err(self.not_primary())
+        }
     }
 }
 
 /// How many entries a node is behind the primary; `None` if it never answered.
 fn behind(metrics: &Metrics, node_id: u64) -> Option<u64> {
-    let matched = metrics.replication.as_ref()?.get(&node_id)?.as_ref()?.index();
+    let matched = metrics
+        .replication
+        .as_ref()?
+        .get(&node_id)?
+        .as_ref()?
+        .index();
     Some(metrics.last_log_index.unwrap_or(0).saturating_sub(matched))
 }
 
@@ -209,9 +251,12 @@ async fn change<T, E: std::fmt::Display>(
 ) -> Result<(), ClusterError> {
     match tokio::time::timeout(CHANGE_TIMEOUT, change).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(ClusterError::unavailable(format!("membership not changed: {error}"))),
+        Ok(Err(error)) => Err(ClusterError::unavailable(format!(
+            "membership not changed: {error}"
+        ))),
         Err(_) => Err(ClusterError::outcome_unknown(
-            "no quorum answered the membership change within 10 s: look at `halite member list`".into(),
+            "no quorum answered the membership change within 10 s: look at `halite member list`"
+                .into(),
         )),
     }
 }

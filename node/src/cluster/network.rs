@@ -10,14 +10,15 @@ use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError,
 use openraft::network::RPCOption;
 use openraft::network::v2::RaftNetworkV2;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory};
 use prost::Message as _;
 use tonic::{Code, Status};
 
 use super::convert;
+use super::identity::Identity;
 use super::snapshot::SnapshotData;
 use super::transport::{Peer, Purpose, Transport};
 
@@ -53,7 +54,12 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
 
 impl NetworkFactory {
     fn network(&self, target: u64, node: &Member, purpose: Purpose) -> PeerNetwork {
-        PeerNetwork { transport: self.transport.clone(), target, addr: node.addr.clone(), purpose }
+        PeerNetwork {
+            transport: self.transport.clone(),
+            target,
+            addr: node.addr.clone(),
+            purpose,
+        }
     }
 }
 
@@ -67,13 +73,24 @@ pub(crate) struct PeerNetwork {
 
 impl PeerNetwork {
     fn peer(&self, purpose: Purpose) -> Result<Peer, Rpc> {
-        self.transport.peer(self.target, &self.addr, purpose).map_err(|status| rpc_error(&status))
+        self.transport
+            .peer(self.target, &self.addr, purpose)
+            .map_err(|status| rpc_error(&status))
     }
 
-    async fn send_vote(&self, rpc: VoteRequest<TypeConfig>, pre_vote: bool) -> Result<VoteResponse<TypeConfig>, Rpc> {
+    async fn send_vote(
+        &self,
+        rpc: VoteRequest<TypeConfig>,
+        pre_vote: bool,
+    ) -> Result<VoteResponse<TypeConfig>, Rpc> {
         let mut peer = self.peer(Purpose::Control)?;
         let request = convert::vote_request_to_wire(&rpc, pre_vote);
-        let response = with_deadline(CONTROL_TIMEOUT, peer.vote(request)).await?;
+        let response = with_deadline(
+            self.transport.identity(),
+            CONTROL_TIMEOUT,
+            peer.vote(request),
+        )
+        .await?;
         convert::vote_response_from_wire(&response).map_err(malformed)
     }
 }
@@ -93,16 +110,22 @@ fn malformed(error: convert::Malformed) -> Rpc {
 }
 
 async fn with_deadline<T>(
+    identity: &Identity,
     deadline: Duration,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, Rpc> {
     match tokio::time::timeout(deadline, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(rpc_error(&status)),
-        Err(_) => Err(RPCError::Network(NetworkError::new(&Status::deadline_exceeded(format!(
-            "no answer from the peer within {} ms",
-            deadline.as_millis()
-        ))))),
+        Ok(Err(status)) => {
+            identity.note_refusal(&status);
+            Err(rpc_error(&status))
+        }
+        Err(_) => Err(RPCError::Network(NetworkError::new(
+            &Status::deadline_exceeded(format!(
+                "no answer from the peer within {} ms",
+                deadline.as_millis()
+            )),
+        ))),
     }
 }
 
@@ -114,10 +137,14 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Rpc> {
-        let mut responses = self.stream_append(futures::stream::iter([rpc]), option).await?;
+        let mut responses = self
+            .stream_append(futures::stream::iter([rpc]), option)
+            .await?;
         match responses.next().await {
             Some(result) => Ok(result?.into()),
-            None => Err(RPCError::Network(NetworkError::new(&Status::unavailable("append stream ended early")))),
+            None => Err(RPCError::Network(NetworkError::new(&Status::unavailable(
+                "append stream ended early",
+            )))),
         }
     }
 
@@ -132,9 +159,15 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         Box::pin(async move {
             let mut peer = self.peer(self.purpose)?;
             // An entry that does not encode ends the stream: openraft sees an early end and reports it.
-            let requests = input.map(convert::append_to_wire).take_while(|r| futures::future::ready(r.is_ok()));
+            let requests = input
+                .map(convert::append_to_wire)
+                .take_while(|r| futures::future::ready(r.is_ok()));
             let requests = requests.filter_map(|r| futures::future::ready(r.ok()));
-            let responses = peer.append(requests).await.map_err(|status| rpc_error(&status))?.into_inner();
+            let responses = peer
+                .append(requests)
+                .await
+                .map_err(|status| rpc_error(&status))?
+                .into_inner();
             let results = responses.map(|response| match response {
                 Ok(response) => convert::append_result_from_wire(response).map_err(malformed),
                 Err(status) => Err(rpc_error(&status)),
@@ -174,7 +207,11 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             meta: meta.into(),
             catalog: snapshot.snapshot.catalog.encode_to_vec().into(),
         };
-        let install = with_deadline(SNAPSHOT_TIMEOUT, peer.install_snapshot(offer));
+        let install = with_deadline(
+            self.transport.identity(),
+            SNAPSHOT_TIMEOUT,
+            peer.install_snapshot(offer),
+        );
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             done = install => {
@@ -191,7 +228,12 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
     ) -> Result<TransferLeaderResponse<TypeConfig>, Rpc> {
         let mut peer = self.peer(Purpose::Control)?;
         let request = convert::transfer_to_wire(&req);
-        let response = with_deadline(CONTROL_TIMEOUT, peer.transfer_leader(request)).await?;
+        let response = with_deadline(
+            self.transport.identity(),
+            CONTROL_TIMEOUT,
+            peer.transfer_leader(request),
+        )
+        .await?;
         Ok(convert::transfer_response_from_wire(&req, &response))
     }
 }

@@ -18,8 +18,8 @@ use super::command;
 use super::ltx_log;
 use super::state_machine::{Shared, StateMachine};
 use crate::database::{
-    CheckpointStore, Database, DatabaseId, DatabaseOptions, DatabaseSpec, Leadership, NotProposed, OpenError, Proposer,
-    Redo,
+    CheckpointStore, Database, DatabaseId, DatabaseOptions, DatabaseSpec, Leadership, NotProposed,
+    OpenError, Proposer, Redo,
 };
 
 /// Why a database of this node cannot be opened.
@@ -53,22 +53,41 @@ impl Opener {
     /// A database that has just been created by the log: whatever lies at its path is left over and goes.
     pub(crate) async fn create(&self, database: &CatalogDatabase) -> io::Result<Arc<Database>> {
         self.delete(database).await?;
-        self.open_with(database, Redo::nothing()).await.map_err(io::Error::other)
+        self.open_with(database, Redo::nothing())
+            .await
+            .map_err(io::Error::other)
     }
 
     /// A database as the last run left it, brought to the state at `to`.
-    pub(crate) async fn reopen(&self, database: &CatalogDatabase, to: u64) -> Result<Arc<Database>, OpenerError> {
-        let checkpoint = self.checkpoint(database.id, DONE).map_err(OpenerError::Storage)?;
+    pub(crate) async fn reopen(
+        &self,
+        database: &CatalogDatabase,
+        to: u64,
+    ) -> Result<Arc<Database>, OpenerError> {
+        let checkpoint = self
+            .checkpoint(database.id, DONE)
+            .map_err(OpenerError::Storage)?;
         let from = checkpoint.as_ref().map_or(database.id, |c| c.raft_index);
         let checkpoint = checkpoint.unwrap_or_else(|| v1::DatabaseCheckpoint {
             raft_index: database.id,
             ..v1::DatabaseCheckpoint::default()
         });
         let entries = ltx_log::transactions(&self.log, database.id, from + 1, to);
-        self.open_with(database, Redo { checkpoint: Some(checkpoint), entries: Box::new(entries) }).await
+        self.open_with(
+            database,
+            Redo {
+                checkpoint: Some(checkpoint),
+                entries: Box::new(entries),
+            },
+        )
+        .await
     }
 
-    async fn open_with(&self, database: &CatalogDatabase, redo: Redo) -> Result<Arc<Database>, OpenerError> {
+    async fn open_with(
+        &self,
+        database: &CatalogDatabase,
+        redo: Redo,
+    ) -> Result<Arc<Database>, OpenerError> {
         let spec = DatabaseSpec {
             id: DatabaseId::new(database.id),
             name: database.name.clone(),
@@ -76,14 +95,19 @@ impl Opener {
             page_size: PageSize::try_from(database.page_size).map_err(OpenerError::PageSize)?,
         };
         let proposer = self.proposer.clone();
-        let checkpoints = Arc::new(MetaCheckpoints { log: self.log.clone() });
+        let checkpoints = Arc::new(MetaCheckpoints {
+            log: self.log.clone(),
+        });
         let options = self.options.clone();
         let dir = databases_dir(&self.data_dir);
         let open = move || {
             std::fs::create_dir_all(&dir).map_err(OpenerError::Storage)?;
-            Database::open(spec, redo, proposer, checkpoints, options).map_err(OpenerError::Database)
+            Database::open(spec, redo, proposer, checkpoints, options)
+                .map_err(OpenerError::Database)
         };
-        tokio::task::spawn_blocking(open).await.map_err(|e| OpenerError::Storage(io::Error::other(e)))?
+        tokio::task::spawn_blocking(open)
+            .await
+            .map_err(|e| OpenerError::Storage(io::Error::other(e)))?
     }
 
     /// Removes the files of a closed database and what is noted of it.
@@ -102,14 +126,32 @@ impl Opener {
             Ok(())
         })
         .await??;
-        let changes = vec![(key(database.id, DONE), None), (key(database.id, TARGET), None)];
-        self.log.meta_put(changes, false).await.map_err(io::Error::other)
+        let changes = vec![
+            (key(database.id, DONE), None),
+            (key(database.id, TARGET), None),
+        ];
+        self.log
+            .meta_put(changes, false)
+            .await
+            .map_err(io::Error::other)
     }
 
     /// The checkpoint noted as done (C) or aimed at (K).
-    pub(crate) fn checkpoint(&self, id: u64, field: &str) -> io::Result<Option<v1::DatabaseCheckpoint>> {
-        let Some(bytes) = self.log.meta_get(&key(id, field)).map_err(io::Error::other)? else { return Ok(None) };
-        v1::DatabaseCheckpoint::decode(bytes).map(Some).map_err(io::Error::other)
+    pub(crate) fn checkpoint(
+        &self,
+        id: u64,
+        field: &str,
+    ) -> io::Result<Option<v1::DatabaseCheckpoint>> {
+        let Some(bytes) = self
+            .log
+            .meta_get(&key(id, field))
+            .map_err(io::Error::other)?
+        else {
+            return Ok(None);
+        };
+        v1::DatabaseCheckpoint::decode(bytes)
+            .map(Some)
+            .map_err(io::Error::other)
     }
 }
 
@@ -132,13 +174,19 @@ struct MetaCheckpoints {
 impl CheckpointStore for MetaCheckpoints {
     fn save_target(&self, db: DatabaseId, k: &v1::DatabaseCheckpoint) -> io::Result<()> {
         self.log
-            .meta_put_blocking(vec![(key(db.get(), TARGET), Some(k.encode_to_vec().into()))], true)
+            .meta_put_blocking(
+                vec![(key(db.get(), TARGET), Some(k.encode_to_vec().into()))],
+                true,
+            )
             .map_err(io::Error::other)
     }
 
     fn save_done(&self, db: DatabaseId, c: &v1::DatabaseCheckpoint) -> io::Result<()> {
         self.log
-            .meta_put_blocking(vec![(key(db.get(), DONE), Some(c.encode_to_vec().into()))], false)
+            .meta_put_blocking(
+                vec![(key(db.get(), DONE), Some(c.encode_to_vec().into()))],
+                false,
+            )
             .map_err(io::Error::other)
     }
 }
@@ -152,28 +200,44 @@ pub(crate) struct RaftProposer {
 
 impl RaftProposer {
     pub(crate) fn new(runtime: Handle) -> Self {
-        Self { runtime, raft: OnceLock::new(), shared: OnceLock::new() }
+        Self {
+            runtime,
+            raft: OnceLock::new(),
+            shared: OnceLock::new(),
+        }
     }
 
     /// Called once, before the first lane opens.
     pub(crate) fn connect(&self, raft: Raft<TypeConfig, StateMachine>, shared: &Arc<Shared>) {
         self.raft.set(raft).ok().expect("connected once");
-        self.shared.set(Arc::downgrade(shared)).expect("connected once");
+        self.shared
+            .set(Arc::downgrade(shared))
+            .expect("connected once");
     }
 }
 
 impl Proposer for RaftProposer {
     fn propose(&self, leadership: Leadership, command: v1::Command) -> Result<(), NotProposed> {
-        let stopped = |reason: &str| NotProposed { reason: reason.to_owned() };
-        let raft = self.raft.get().ok_or_else(|| stopped("the node is starting"))?;
+        let stopped = |reason: &str| NotProposed {
+            reason: reason.to_owned(),
+        };
+        let raft = self
+            .raft
+            .get()
+            .ok_or_else(|| stopped("the node is starting"))?;
         let closing = match &command.kind {
             Some(v1::command::Kind::Ltx(ltx)) => Some((ltx.database_id, ltx.proposal_id)),
             _ => None,
         };
         let (responder, answer) = ProgressResponder::complete_only();
-        let write = raft.write(command::encode(&command)).with_leader(leadership.term).responder(responder);
+        let write = raft
+            .write(command::encode(&command))
+            .with_leader(leadership.term)
+            .responder(responder);
         // Blocks the lane until Raft has taken the entry in, so that chunks keep their order.
-        self.runtime.block_on(async { write.await }).map_err(|e| stopped(&e.to_string()))?;
+        self.runtime
+            .block_on(async { write.await })
+            .map_err(|e| stopped(&e.to_string()))?;
         if let Some((database_id, proposal_id)) = closing {
             let shared = self.shared.get().cloned().unwrap_or_default();
             self.runtime.spawn(async move {
@@ -181,7 +245,9 @@ impl Proposer for RaftProposer {
                 // being handed over) never reaches the log: the gate must not wait for it.
                 if let Ok(Err(refused)) = answer.await {
                     debug!(database_id, proposal_id, %refused, "proposal turned away");
-                    if let Some(database) = shared.upgrade().and_then(|s| s.database_by_id(database_id)) {
+                    if let Some(database) =
+                        shared.upgrade().and_then(|s| s.database_by_id(database_id))
+                    {
                         database.refuse(proposal_id);
                     }
                 }

@@ -69,11 +69,23 @@ pub(crate) async fn pull(
         file.write_all(&piece.data).await.map_err(internal)?;
         if let Some(state) = piece.state {
             file.flush().await.map_err(internal)?;
-            info!(database_id, txid = state.txid, bytes, had_pages = pages, "pulled page diff");
-            return Ok(Staged { database_id, ltx: path, state });
+            info!(
+                database_id,
+                txid = state.txid,
+                bytes,
+                had_pages = pages,
+                "pulled page diff"
+            );
+            return Ok(Staged {
+                database_id,
+                ltx: path,
+                state,
+            });
         }
     }
-    Err(Status::unavailable(format!("the page diff ended before it was complete: database_id={database_id}")))
+    Err(Status::unavailable(format!(
+        "the page diff ended before it was complete: database_id={database_id}"
+    )))
 }
 
 /// In pieces, so that the lane is never held up for long.
@@ -89,18 +101,27 @@ fn all_checksums(database: &Database) -> Vec<u64> {
     }
 }
 
-async fn create_staging_file(dir: &Path) -> std::io::Result<(std::fs::File, tempfile::TempPath)> {
+async fn create_staging_file(dir: &Path) -> io::Result<(std::fs::File, tempfile::TempPath)> {
     let dir = dir.to_owned();
     tokio::task::spawn_blocking(move || {
         std::fs::create_dir_all(&dir)?;
-        Ok(tempfile::Builder::new().prefix("pull-").suffix(".ltx").tempfile_in(&dir)?.into_parts())
+        Ok(tempfile::Builder::new()
+            .prefix("pull-")
+            .suffix(".ltx")
+            .tempfile_in(&dir)?
+            .into_parts())
     })
     .await?
 }
 
 fn checksum_messages(database_id: u64, checksums: Vec<u64>) -> Vec<v1::PageDiffRequest> {
     if checksums.is_empty() {
-        return vec![v1::PageDiffRequest { database_id, page_checksums: Vec::new(), first_page: 1, last: true }];
+        return vec![v1::PageDiffRequest {
+            database_id,
+            page_checksums: Vec::new(),
+            first_page: 1,
+            last: true,
+        }];
     }
     let mut first_page = 1_u32;
     let mut messages: Vec<_> = checksums
@@ -112,7 +133,8 @@ fn checksum_messages(database_id: u64, checksums: Vec<u64>) -> Vec<v1::PageDiffR
                 first_page,
                 last: false,
             };
-            first_page += u32::try_from(piece.len()).expect("a message holds at most 65,536 checksums");
+            first_page +=
+                u32::try_from(piece.len()).expect("a message holds at most 65,536 checksums");
             message
         })
         .collect();
@@ -129,10 +151,9 @@ pub(crate) async fn serve(
 ) -> Result<impl Stream<Item = Result<v1::PageDiffResponse, Status>> + use<>, Status> {
     let mut theirs: Vec<u64> = Vec::new();
     let database = loop {
-        let request = requests
-            .message()
-            .await?
-            .ok_or_else(|| Status::invalid_argument("the page checksums ended before they were complete"))?;
+        let request = requests.message().await?.ok_or_else(|| {
+            Status::invalid_argument("the page checksums ended before they were complete")
+        })?;
         if request.first_page as usize != theirs.len() + 1 {
             return Err(Status::invalid_argument(format!(
                 "page checksums out of order: expected first_page={}, found first_page={}",
@@ -142,21 +163,35 @@ pub(crate) async fn serve(
         }
         theirs.extend_from_slice(&request.page_checksums);
         if request.last {
-            break cluster.shared().database_by_id(request.database_id).ok_or_else(|| {
-                Status::from(ClusterError::no_such_database(&format!("#{}", request.database_id)))
-            })?;
+            break cluster
+                .shared()
+                .database_by_id(request.database_id)
+                .ok_or_else(|| {
+                    Status::from(ClusterError::no_such_database(&format!(
+                        "#{}",
+                        request.database_id
+                    )))
+                })?;
         }
     };
     let stopping = |_| Status::unavailable("the database is being closed");
     let snapshot = database.snapshot().await.map_err(stopping)?;
-    let mut snapshot = snapshot.map_err(|e| halite_proto::error_detail::to_status(&e))?;
+    let snapshot = snapshot.map_err(|e| halite_proto::error_detail::to_status(&e))?;
     let (pieces, receiver) = mpsc::channel::<Result<v1::PageDiffResponse, Status>>(PIECES_QUEUED);
     tokio::task::spawn_blocking(move || {
         let state = snapshot.state().clone();
-        let mut out = Pieces { pieces: pieces.clone(), buffer: Vec::with_capacity(PIECE_BYTES) };
-        let written = snapshot.write_diff(theirs.into_iter().map(Ok), &mut out).and_then(|_| out.flush());
+        let mut out = Pieces {
+            pieces: pieces.clone(),
+            buffer: Vec::with_capacity(PIECE_BYTES),
+        };
+        let written = snapshot
+            .write_diff(theirs.into_iter().map(Ok), &mut out)
+            .and_then(|_| out.flush());
         let last = match written {
-            Ok(()) => Ok(v1::PageDiffResponse { data: Bytes::new(), state: Some(state) }),
+            Ok(()) => Ok(v1::PageDiffResponse {
+                data: Bytes::new(),
+                state: Some(state),
+            }),
             Err(error) => Err(Status::unavailable(format!("page diff failed: {error}"))),
         };
         // A receiver that went away does not want the end either.
@@ -187,7 +222,10 @@ impl io::Write for Pieces {
         }
         let data = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE_BYTES));
         self.pieces
-            .blocking_send(Ok(v1::PageDiffResponse { data: data.into(), state: None }))
+            .blocking_send(Ok(v1::PageDiffResponse {
+                data: data.into(),
+                state: None,
+            }))
             .map_err(|_| io::Error::other("the receiver went away"))
     }
 }
@@ -210,7 +248,10 @@ mod tests {
             assert_eq!(message.first_page, next);
             next += message.page_checksums.len() as u32;
         }
-        assert_eq!(messages.iter().map(|m| m.last).collect::<Vec<_>>(), [false, false, true]);
+        assert_eq!(
+            messages.iter().map(|m| m.last).collect::<Vec<_>>(),
+            [false, false, true]
+        );
         assert!(checksum_messages(1, Vec::new())[0].last);
     }
 }

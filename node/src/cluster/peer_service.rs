@@ -36,7 +36,7 @@ impl PeerService {
         self.cluster
             .identity()
             .verify(request.metadata())
-            .map_err(|mistake| Status::permission_denied(mistake.to_string()))
+            .map_err(|mistake| mistake.to_status())
     }
 }
 
@@ -77,13 +77,22 @@ impl Peer for PeerService {
         Ok(Response::new(responses.boxed()))
     }
 
-    async fn vote(&self, request: Request<v1::VoteRequest>) -> Result<Response<v1::VoteResponse>, Status> {
+    async fn vote(
+        &self,
+        request: Request<v1::VoteRequest>,
+    ) -> Result<Response<v1::VoteResponse>, Status> {
         self.verify(&request)?;
         let message = request.into_inner();
         let vote = convert::vote_request_from_wire(&message).map_err(malformed)?;
         let raft = self.cluster.raft();
-        let response = if message.pre_vote { raft.pre_vote(vote).await } else { raft.vote(vote).await };
-        Ok(Response::new(convert::vote_response_to_wire(&response.map_err(fatal)?)))
+        let response = if message.pre_vote {
+            raft.pre_vote(vote).await
+        } else {
+            raft.vote(vote).await
+        };
+        Ok(Response::new(convert::vote_response_to_wire(
+            &response.map_err(fatal)?,
+        )))
     }
 
     async fn transfer_leader(
@@ -92,7 +101,12 @@ impl Peer for PeerService {
     ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
         self.verify(&request)?;
         let transfer = convert::transfer_from_wire(request.get_ref()).map_err(malformed)?;
-        let response = self.cluster.raft().handle_transfer_leader(transfer).await.map_err(fatal)?;
+        let response = self
+            .cluster
+            .raft()
+            .handle_transfer_leader(transfer)
+            .await
+            .map_err(fatal)?;
         Ok(Response::new(convert::transfer_response_to_wire(&response)))
     }
 
@@ -114,10 +128,15 @@ impl Peer for PeerService {
     ) -> Result<Response<v1::SnapshotDone>, Status> {
         let from = self.verify(&request)?;
         let offer = request.into_inner();
-        let vote = offer.vote.as_ref().ok_or_else(|| Status::invalid_argument("missing field=vote"))?;
+        let vote = offer
+            .vote
+            .as_ref()
+            .ok_or_else(|| Status::invalid_argument("missing field=vote"))?;
         let vote = convert::vote_from_wire(vote);
-        let meta: SnapshotMetaOf<TypeConfig> = serde_json::from_slice(&offer.meta)
-            .map_err(|e| Status::invalid_argument(format!("snapshot metadata does not parse: {e}")))?;
+        let meta: SnapshotMetaOf<TypeConfig> =
+            serde_json::from_slice(&offer.meta).map_err(|e| {
+                Status::invalid_argument(format!("snapshot metadata does not parse: {e}"))
+            })?;
         let catalog = v1::Catalog::decode(offer.catalog)
             .map_err(|e| Status::invalid_argument(format!("catalog does not parse: {e}")))?;
         let addr = meta
@@ -125,12 +144,23 @@ impl Peer for PeerService {
             .membership()
             .get_node(&from)
             .map(|member| member.addr.clone())
-            .ok_or_else(|| Status::invalid_argument(format!("the sender is no member: node_id={from}")))?;
+            .ok_or_else(|| {
+                Status::invalid_argument(format!("the sender is no member: node_id={from}"))
+            })?;
         let staged = page_diff::pull_all(&self.cluster, from, &addr, &catalog).await?;
-        let snapshot: SnapshotOf<TypeConfig, SnapshotData> =
-            openraft::Snapshot { meta, snapshot: SnapshotData { catalog, staged } };
-        let response = self.cluster.raft().install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
-        Ok(Response::new(v1::SnapshotDone { vote: Some(convert::vote_to_wire(&response.vote)) }))
+        let snapshot: SnapshotOf<TypeConfig, SnapshotData> = openraft::Snapshot {
+            meta,
+            snapshot: SnapshotData { catalog, staged },
+        };
+        let response = self
+            .cluster
+            .raft()
+            .install_full_snapshot(vote, snapshot)
+            .await
+            .map_err(fatal)?;
+        Ok(Response::new(v1::SnapshotDone {
+            vote: Some(convert::vote_to_wire(&response.vote)),
+        }))
     }
 
     type PageDiffStream = BoxStream<v1::PageDiffResponse>;
@@ -168,6 +198,7 @@ fn accepted(
 fn stream_append(
     raft: &Raft<TypeConfig, StateMachine>,
     input: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
-) -> futures::stream::BoxStream<'static, Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>> {
+) -> futures::stream::BoxStream<'static, Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>>
+{
     raft.stream_append(input).boxed()
 }

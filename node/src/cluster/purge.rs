@@ -39,7 +39,10 @@ pub(crate) fn purge_to(limits: Limits) -> Option<u64> {
 pub(crate) async fn purge(cluster: &Cluster) -> Result<(), ClusterError> {
     let shared = cluster.shared();
     let applied = cluster.applied_index();
-    let mut checkpointed = shared.open_chunks.first_index().map_or(applied, |index| index.saturating_sub(1));
+    let mut checkpointed = shared
+        .open_chunks
+        .first_index()
+        .map_or(applied, |index| index.saturating_sub(1));
     let mut wanted_by_others = applied;
     for database in shared.all_databases() {
         let id = database.spec().id.get();
@@ -52,14 +55,23 @@ pub(crate) async fn purge(cluster: &Cluster) -> Result<(), ClusterError> {
             checkpointed = checkpointed.min(done);
         }
         if cluster.options.archived {
-            let archived = shared.catalog.lock().archives_of(id).map(|(_, at)| at.raft_index).min().unwrap_or(id);
+            let archived = shared
+                .catalog
+                .lock()
+                .archives_of(id)
+                .map(|(_, at)| at.raft_index)
+                .min()
+                .unwrap_or(id);
             if archived < database.status().applied.raft_index {
                 wanted_by_others = wanted_by_others.min(archived);
             }
         }
     }
     if let Some(replication) = &cluster.metrics().replication {
-        let slowest = replication.values().map(|matched| matched.as_ref().map_or(0, halite_log::LogId::index)).min();
+        let slowest = replication
+            .values()
+            .map(|matched| matched.as_ref().map_or(0, halite_log::LogId::index))
+            .min();
         wanted_by_others = wanted_by_others.min(slowest.unwrap_or(applied));
     }
     let limits = Limits {
@@ -69,11 +81,20 @@ pub(crate) async fn purge(cluster: &Cluster) -> Result<(), ClusterError> {
         wanted_by_others,
         log_bytes: shared.log.log_bytes(),
     };
-    let Some(to) = purge_to(limits) else { return Ok(()) };
+    let Some(to) = purge_to(limits) else {
+        return Ok(());
+    };
     // openraft purges only what a snapshot covers; ours costs nothing.
-    let stopped = |e: openraft::error::Fatal<halite_log::TypeConfig>| ClusterError::unavailable(e.to_string());
+    let stopped = |e: openraft::error::Fatal<halite_log::TypeConfig>| {
+        ClusterError::unavailable(e.to_string())
+    };
     cluster.raft().trigger().snapshot().await.map_err(stopped)?;
-    cluster.raft().trigger().purge_log(to).await.map_err(stopped)?;
+    cluster
+        .raft()
+        .trigger()
+        .purge_log(to)
+        .await
+        .map_err(stopped)?;
     tracing::debug!(to, "purging log");
     Ok(())
 }
@@ -95,17 +116,42 @@ mod tests {
     #[test]
     fn nothing_that_anybody_needs_is_purged() {
         assert_eq!(purge_to(limits()), Some(80_000));
-        assert_eq!(purge_to(Limits { wanted_by_others: 95_000, ..limits() }), Some(90_000));
+        assert_eq!(
+            purge_to(Limits {
+                wanted_by_others: 95_000,
+                ..limits()
+            }),
+            Some(90_000)
+        );
     }
 
     #[test]
     fn log_past_the_cap_is_purged_without_regard_to_others_but_never_past_the_checkpoint() {
-        assert_eq!(purge_to(Limits { log_bytes: TAIL_BYTES_MAX, wanted_by_others: 5, ..limits() }), Some(90_000));
+        assert_eq!(
+            purge_to(Limits {
+                log_bytes: TAIL_BYTES_MAX,
+                wanted_by_others: 5,
+                ..limits()
+            }),
+            Some(90_000)
+        );
     }
 
     #[test]
     fn small_log_or_small_gain_is_left_alone() {
-        assert_eq!(purge_to(Limits { log_bytes: TAIL_BYTES_MIN - 1, ..limits() }), None);
-        assert_eq!(purge_to(Limits { first: 79_000, ..limits() }), None);
+        assert_eq!(
+            purge_to(Limits {
+                log_bytes: TAIL_BYTES_MIN - 1,
+                ..limits()
+            }),
+            None
+        );
+        assert_eq!(
+            purge_to(Limits {
+                first: 79_000,
+                ..limits()
+            }),
+            None
+        );
     }
 }

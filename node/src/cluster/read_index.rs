@@ -40,7 +40,9 @@ impl ReadIndex {
         self.waiting
             .try_send(reply)
             .map_err(|_| ClusterError::unavailable("too many linearizable reads wait".into()))?;
-        answer.await.map_err(|_| ClusterError::unavailable("the node is stopping".into()))?
+        answer
+            .await
+            .map_err(|_| ClusterError::unavailable("the node is stopping".into()))?
     }
 }
 
@@ -53,7 +55,9 @@ async fn run(
     while queue.recv_many(&mut callers, WAITING_MAX).await > 0 {
         let answer = match tokio::time::timeout(ROUND_TIMEOUT, round(&raft, &transport)).await {
             Ok(answer) => answer,
-            Err(_) => Err(ClusterError::unavailable("no quorum confirmed the read within 1 s".into())),
+            Err(_) => Err(ClusterError::unavailable(
+                "no quorum confirmed the read within 1 s".into(),
+            )),
         };
         for caller in callers.drain(..) {
             // A caller that gave up is not an error.
@@ -74,9 +78,10 @@ async fn round(raft: &Raft<TypeConfig, StateMachine>, transport: &Transport) -> 
     let answer = peer.read_index(halite_proto::v1::ReadIndexRequest {}).await;
     match answer {
         Ok(response) => Ok(response.into_inner().index),
-        Err(status) => {
-            Err(ClusterError::unavailable(format!("the primary did not confirm the read: {}", status.message())))
-        }
+        Err(status) => Err(ClusterError::unavailable(format!(
+            "the primary did not confirm the read: {}",
+            status.message()
+        ))),
     }
 }
 
@@ -84,6 +89,8 @@ async fn round(raft: &Raft<TypeConfig, StateMachine>, transport: &Transport) -> 
 pub(crate) async fn local_round(raft: &Raft<TypeConfig, StateMachine>) -> Answer {
     match raft.get_read_log_id(ReadPolicy::ReadIndex).await {
         Ok((read_log_id, _applied)) => Ok(read_log_id.index()),
-        Err(error) => Err(ClusterError::unavailable(format!("no quorum confirmed the read: {error}"))),
+        Err(error) => Err(ClusterError::unavailable(format!(
+            "no quorum confirmed the read: {error}"
+        ))),
     }
 }

@@ -41,10 +41,19 @@ async fn repair(cluster: &Arc<Cluster>, database: Arc<Database>, why: &str) {
         cluster.hand_over().await;
         return;
     }
-    let Some(primary) = cluster.other_primary() else { return };
+    let Some(primary) = cluster.other_primary() else {
+        return;
+    };
     warn!(database = %database.spec().name, why, from = primary.node_id, "repairing by page diff");
     let id = database.spec().id.get();
-    let pulled = page_diff::pull(cluster, primary.node_id, &primary.addr, id, Some(database.clone())).await;
+    let pulled = page_diff::pull(
+        cluster,
+        primary.node_id,
+        &primary.addr,
+        id,
+        Some(database.clone()),
+    )
+    .await;
     let staged = match pulled {
         Ok(staged) => staged,
         Err(status) => {
@@ -54,6 +63,8 @@ async fn repair(cluster: &Arc<Cluster>, database: Arc<Database>, why: &str) {
     };
     match staged.install(&database).await {
         Ok(()) => info!(database = %database.spec().name, "repaired"),
-        Err(error) => warn!(database = %database.spec().name, %error, "repair failed, trying again"),
+        Err(error) => {
+            warn!(database = %database.spec().name, %error, "repair failed, trying again")
+        }
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use halite_log::TypeConfig;
 use halite_proto::v1;
-use openraft::{Instant as _, ServerState};
 use openraft::metrics::RaftMetrics;
+use openraft::{Instant as _, ServerState};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -26,7 +26,9 @@ const LEASE_CHECK: Duration = Duration::from_millis(25);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Lanes are open under this term.
-    Primary { term: u64 },
+    Primary {
+        term: u64,
+    },
     Follower,
     Learner,
     Candidate,
@@ -63,7 +65,9 @@ pub(crate) fn desired(metrics: &Metrics, quorum_age: Option<Duration>, lease: Du
         ServerState::Leader => {
             let alone = membership.voter_ids().all(|id| id == metrics.id);
             if alone || quorum_age.is_some_and(|age| age <= lease) {
-                Role::Primary { term: metrics.current_term }
+                Role::Primary {
+                    term: metrics.current_term,
+                }
             } else {
                 Role::Follower
             }
@@ -86,7 +90,9 @@ pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
             _ = check.tick() => {}
         }
         let now = super::metrics_of(&metrics);
-        cluster.known_term.store(now.current_term, Ordering::Relaxed);
+        cluster
+            .known_term
+            .store(now.current_term, Ordering::Relaxed);
         let quorum_age = now.last_quorum_acked.map(|at| at.elapsed());
         let mut wanted = desired(&now, quorum_age, cluster.lease());
         if cluster.identity().is_fenced() {
@@ -114,9 +120,17 @@ pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
 
 async fn step_down(cluster: &Cluster, role: &watch::Sender<Role>, to: Role) {
     // No strong read and no write is taken in from here on.
-    role.send_replace(if matches!(to, Role::Primary { .. }) { Role::Follower } else { to });
-    let closing: Vec<_> =
-        cluster.shared().all_databases().iter().map(|d| d.close_lane(cluster.other_primary())).collect();
+    role.send_replace(if matches!(to, Role::Primary { .. }) {
+        Role::Follower
+    } else {
+        to
+    });
+    let closing: Vec<_> = cluster
+        .shared()
+        .all_databases()
+        .iter()
+        .map(|d| d.close_lane(cluster.other_primary()))
+        .collect();
     for closed in closing {
         // A database that has stopped has no lane left either.
         let _ = closed.await;
@@ -135,7 +149,10 @@ async fn step_up(cluster: &Cluster, role: &watch::Sender<Role>, term: u64) {
             return;
         }
     }
-    let leadership = Leadership { term, leader_id: cluster.identity().node_id };
+    let leadership = Leadership {
+        term,
+        leader_id: cluster.identity().node_id,
+    };
     // Announced first: a database that is created meanwhile opens its own lane.
     role.send_replace(Role::Primary { term });
     for database in cluster.shared().all_databases() {

@@ -29,12 +29,16 @@ impl Staged {
     /// Brings `database` to the state that was pulled.
     pub(crate) async fn install(self, database: &Database) -> Result<(), ClusterError> {
         let path = self.ltx;
-        let opened = tokio::task::spawn_blocking(move || std::fs::File::open(&path).map(|file| (file, path)));
+        let opened = tokio::task::spawn_blocking(move || {
+            std::fs::File::open(&path).map(|file| (file, path))
+        });
         let (file, path) = opened
             .await
             .map_err(|e| ClusterError::internal(e.to_string()))?
             .map_err(|e| ClusterError::internal(format!("staging file: {e}")))?;
-        let installed = database.install(Box::new(std::io::BufReader::new(file)), self.state).await;
+        let installed = database
+            .install(Box::new(std::io::BufReader::new(file)), self.state)
+            .await;
         drop(path);
         installed
             .map_err(|_| ClusterError::unavailable("the database is being closed".into()))?
@@ -58,17 +62,24 @@ pub(crate) struct SnapshotBuilder {
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotData;
 
-    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, std::io::Error> {
+    async fn build_snapshot(
+        &mut self,
+    ) -> Result<SnapshotOf<TypeConfig, SnapshotData>, std::io::Error> {
         Ok(of_catalog(&self.shared.catalog.lock()))
     }
 }
 
 pub(crate) fn of_catalog(catalog: &Catalog) -> SnapshotOf<TypeConfig, SnapshotData> {
-    let meta: SnapshotMetaOf<TypeConfig> =
-        openraft::SnapshotMeta { last_log_id: catalog.applied, last_membership: catalog.membership.clone() };
+    let meta: SnapshotMetaOf<TypeConfig> = openraft::SnapshotMeta {
+        last_log_id: catalog.applied,
+        last_membership: catalog.membership.clone(),
+    };
     SnapshotOf::<TypeConfig, SnapshotData> {
         meta,
-        snapshot: SnapshotData { catalog: catalog.to_wire(), staged: Vec::new() },
+        snapshot: SnapshotData {
+            catalog: catalog.to_wire(),
+            staged: Vec::new(),
+        },
     }
 }
 

@@ -4,10 +4,10 @@
 //! redo), and only then let Raft run. M is the highest index of which it is certain that the quorum has it.
 
 use std::io;
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicU64;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use halite_log::{Entry, EntryPayload, LogId, LogOptions, LogStore, MetaKey, Rt};
@@ -96,7 +96,7 @@ pub enum StartError {
         /// Which.
         name: String,
         /// Why.
-        source: super::opener::OpenerError,
+        source: opener::OpenerError,
     },
     /// What is stored does not make sense.
     #[error("stored state is damaged: {0}")]
@@ -121,13 +121,19 @@ impl Cluster {
             options: options.database.clone(),
         };
         let shared = recover(log.clone(), identity, opener).await?;
-        let state_machine = StateMachine { shared: shared.clone() };
-        let network = NetworkFactory { transport: transport.clone() };
+        let state_machine = StateMachine {
+            shared: shared.clone(),
+        };
+        let network = NetworkFactory {
+            transport: transport.clone(),
+        };
         let config = Arc::new(raft_config(&options)?);
         // openraft draws its randomness (election timeouts) from this seed.
         let seed = rand::rng().next_u64();
         let raft = Raft::new(options.node_id, config, network, log, state_machine);
-        let raft = Rt::scope(seed, raft).await.map_err(|e| StartError::Raft(e.to_string()))?;
+        let raft = Rt::scope(seed, raft)
+            .await
+            .map_err(|e| StartError::Raft(e.to_string()))?;
         proposer.connect(raft.clone(), &shared);
 
         let cluster = Arc::new(Self {
@@ -197,7 +203,9 @@ fn raft_config(options: &ClusterOptions) -> Result<Config, StartError> {
         enable_leader_restore: Some(false),
         ..Config::default()
     };
-    config.validate().map_err(|e| StartError::Raft(e.to_string()))
+    config
+        .validate()
+        .map_err(|e| StartError::Raft(e.to_string()))
 }
 
 async fn open_log(options: &ClusterOptions) -> Result<LogStore, StartError> {
@@ -205,12 +213,18 @@ async fn open_log(options: &ClusterOptions) -> Result<LogStore, StartError> {
     let mut log_options = LogOptions::default();
     log_options.cache_bytes = options.log_cache_bytes;
     let opened = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(&dir).map_err(|source| StartError::DataDir { path: dir.clone(), source })?;
+        std::fs::create_dir_all(&dir).map_err(|source| StartError::DataDir {
+            path: dir.clone(),
+            source,
+        })?;
         let staging = super::snapshot::staging_dir(&dir);
         // What an earlier run pulled and did not install is of no use.
         match std::fs::remove_dir_all(&staging) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(StartError::DataDir { path: staging, source });
+                return Err(StartError::DataDir {
+                    path: staging,
+                    source,
+                });
             }
             _ => {}
         }
@@ -227,8 +241,8 @@ async fn load_identity(log: &LogStore, options: &ClusterOptions) -> Result<Ident
     let stored = log.meta_get(&key).map_err(|e| damaged(e.to_string()))?;
     let instance_id = match stored {
         Some(bytes) => {
-            let stored: v1::IdentifyResponse =
-                v1::IdentifyResponse::decode(bytes).map_err(|e| damaged(format!("identity: {e}")))?;
+            let stored: v1::IdentifyResponse = v1::IdentifyResponse::decode(bytes)
+                .map_err(|e| damaged(format!("identity: {e}")))?;
             if (&stored.cluster_name, stored.node_id) != (&ours.0, ours.1) {
                 let name = |cluster: &str, id| format!("node {id} of cluster {cluster:?}");
                 return Err(StartError::WrongNode {
@@ -262,9 +276,16 @@ pub(crate) fn random_id() -> String {
 }
 
 /// Brings catalog and databases to the state at M.
-async fn recover(log: LogStore, identity: Arc<Identity>, opener: Opener) -> Result<Arc<Shared>, StartError> {
+async fn recover(
+    log: LogStore,
+    identity: Arc<Identity>,
+    opener: Opener,
+) -> Result<Arc<Shared>, StartError> {
     let corrupt = |e: String| StartError::Corrupt(e);
-    let mut catalog = match log.meta_get(&catalog_key()).map_err(|e| corrupt(e.to_string()))? {
+    let mut catalog = match log
+        .meta_get(&catalog_key())
+        .map_err(|e| corrupt(e.to_string()))?
+    {
         Some(bytes) => {
             let wire = v1::Catalog::decode(bytes).map_err(|e| corrupt(format!("catalog: {e}")))?;
             Catalog::from_wire(wire).map_err(|e| corrupt(e.to_string()))?
@@ -279,7 +300,8 @@ async fn recover(log: LogStore, identity: Arc<Identity>, opener: Opener) -> Resu
         .into_iter()
         .filter(|(key, _)| key.parts().last() == Some(&opener::TARGET))
     {
-        let target = v1::DatabaseCheckpoint::decode(bytes).map_err(|e| corrupt(format!("checkpoint: {e}")))?;
+        let target = v1::DatabaseCheckpoint::decode(bytes)
+            .map_err(|e| corrupt(format!("checkpoint: {e}")))?;
         to = to.max(target.raft_index);
     }
     let open_chunks = OpenChunks::default();
@@ -295,7 +317,10 @@ async fn recover(log: LogStore, identity: Arc<Identity>, opener: Opener) -> Resu
         let open = opener
             .reopen(&database, to)
             .await
-            .map_err(|source| StartError::Database { name: database.name.clone(), source })?;
+            .map_err(|source| StartError::Database {
+                name: database.name.clone(),
+                source,
+            })?;
         databases.insert(database.id, open);
     }
     info!(index = to, databases = databases.len(), "state recovered");
@@ -315,7 +340,11 @@ async fn recover(log: LogStore, identity: Arc<Identity>, opener: Opener) -> Resu
 }
 
 /// One entry of the redo range, as far as the catalog is concerned.
-fn replay_metadata(catalog: &mut Catalog, entry: Entry, open_chunks: &OpenChunks) -> Result<(), ClusterError> {
+fn replay_metadata(
+    catalog: &mut Catalog,
+    entry: Entry,
+    open_chunks: &OpenChunks,
+) -> Result<(), ClusterError> {
     let log_id = entry.log_id();
     match entry.payload {
         EntryPayload::Blank => {}

@@ -54,7 +54,8 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn database(&self, name: &str) -> Result<Arc<Database>, ClusterError> {
         let id = self.catalog.lock().by_name(name).map(|d| d.id);
-        id.and_then(|id| self.database_by_id(id)).ok_or_else(|| ClusterError::no_such_database(name))
+        id.and_then(|id| self.database_by_id(id))
+            .ok_or_else(|| ClusterError::no_such_database(name))
     }
 
     pub(crate) fn database_by_id(&self, id: u64) -> Option<Arc<Database>> {
@@ -68,7 +69,8 @@ impl Shared {
     /// Tells peers' checks what the catalog knows now.
     pub(crate) fn publish_identity(&self) {
         let catalog = self.catalog.lock();
-        self.identity.learn(&catalog.cluster_id, catalog.nodes.clone());
+        self.identity
+            .learn(&catalog.cluster_id, catalog.nodes.clone());
     }
 
     async fn persist_catalog(&self, sync: bool) -> io::Result<()> {
@@ -81,7 +83,10 @@ impl Shared {
 
     fn add_database(&self, id: u64, database: Arc<Database>) {
         if let Role::Primary { term } = *self.role.borrow() {
-            database.open_lane(Leadership { term, leader_id: self.identity.node_id });
+            database.open_lane(Leadership {
+                term,
+                leader_id: self.identity.node_id,
+            });
         }
         self.databases.write().insert(id, database);
         self.databases_changed.send_modify(|n| *n += 1);
@@ -99,8 +104,13 @@ impl Shared {
 
     /// No reader holds the file any more when this returns.
     pub(crate) async fn forget_readers(&self, id: DatabaseId) {
-        let Some(readers) = self.readers.get().cloned() else { return };
-        if tokio::task::spawn_blocking(move || readers.forget(id)).await.is_err() {
+        let Some(readers) = self.readers.get().cloned() else {
+            return;
+        };
+        if tokio::task::spawn_blocking(move || readers.forget(id))
+            .await
+            .is_err()
+        {
             error!(database_id = %id, "a reader thread failed while it let go of a database");
         }
     }
@@ -127,14 +137,19 @@ impl StateMachine {
     fn apply_ltx(&self, ltx: v1::LtxCommand, log_id: &LogId) -> Option<Pending> {
         let (database_id, proposal_id) = (ltx.database_id, ltx.proposal_id);
         let (index, term) = (log_id.index(), log_id.committed_leader_id().term);
-        let committed = ltx_log::committed(ltx, index, term, &self.shared.open_chunks, &self.shared.log);
+        let committed =
+            ltx_log::committed(ltx, index, term, &self.shared.open_chunks, &self.shared.log);
         let database = self.shared.database_by_id(database_id)?;
         let Some(committed) = committed else {
             database.refuse(proposal_id);
             return None;
         };
         let visible = database.apply(committed);
-        Some(Pending { index, database, visible })
+        Some(Pending {
+            index,
+            database,
+            visible,
+        })
     }
 
     async fn apply_metadata(&self, index: u64, kind: Kind) -> io::Result<v1::CommandReply> {
@@ -155,19 +170,29 @@ impl StateMachine {
         Ok(reply)
     }
 
-    async fn install(&self, meta: &SnapshotMetaOf<TypeConfig>, snapshot: SnapshotData) -> io::Result<()> {
+    async fn install(
+        &self,
+        meta: &SnapshotMetaOf<TypeConfig>,
+        snapshot: SnapshotData,
+    ) -> io::Result<()> {
         let mut catalog = Catalog::from_wire(snapshot.catalog).map_err(io::Error::other)?;
         catalog.applied = meta.last_log_id;
         catalog.membership = meta.last_membership.clone();
         let gone: Vec<_> = {
             let ours = self.shared.catalog.lock();
-            ours.databases().filter(|d| catalog.database(d.id).is_none()).cloned().collect()
+            ours.databases()
+                .filter(|d| catalog.database(d.id).is_none())
+                .cloned()
+                .collect()
         };
         for database in gone {
             self.shared.remove_database(&database).await?;
         }
-        let missing: Vec<_> =
-            catalog.databases().filter(|d| self.shared.database_by_id(d.id).is_none()).cloned().collect();
+        let missing: Vec<_> = catalog
+            .databases()
+            .filter(|d| self.shared.database_by_id(d.id).is_none())
+            .cloned()
+            .collect();
         for database in missing {
             let open = self.shared.opener.create(&database).await?;
             self.shared.add_database(database.id, open);
@@ -181,7 +206,8 @@ impl StateMachine {
         self.shared.open_chunks.clear();
         self.shared.publish_identity();
         self.shared.persist_catalog(true).await?;
-        self.shared.set_applied(meta.last_log_id.as_ref().map_or(0, LogId::index));
+        self.shared
+            .set_applied(meta.last_log_id.as_ref().map_or(0, LogId::index));
         Ok(())
     }
 }
@@ -216,19 +242,24 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             match entry.payload {
                 EntryPayload::Blank => {}
                 EntryPayload::Membership(membership) => {
-                    self.shared.catalog.lock().set_membership(log_id, membership);
+                    self.shared
+                        .catalog
+                        .lock()
+                        .set_membership(log_id, membership);
                     catalog_changed = true;
                 }
-                EntryPayload::Normal(payload) => match command::decode(payload).map_err(io::Error::other)? {
-                    Kind::Ltx(ltx) => pending.extend(self.apply_ltx(ltx, &log_id)),
-                    Kind::Chunk(chunk) => self.shared.open_chunks.add(&chunk, index),
-                    metadata => {
-                        // Ordered against the data: what came before is finished first.
-                        settle(&mut pending).await;
-                        reply = self.apply_metadata(index, metadata).await?;
-                        catalog_changed = true;
+                EntryPayload::Normal(payload) => {
+                    match command::decode(payload).map_err(io::Error::other)? {
+                        Kind::Ltx(ltx) => pending.extend(self.apply_ltx(ltx, &log_id)),
+                        Kind::Chunk(chunk) => self.shared.open_chunks.add(&chunk, index),
+                        metadata => {
+                            // Ordered against the data: what came before is finished first.
+                            settle(&mut pending).await;
+                            reply = self.apply_metadata(index, metadata).await?;
+                            catalog_changed = true;
+                        }
                     }
-                },
+                }
             }
             if let Some(responder) = responder {
                 responder.send(command::encode_reply(&reply));
@@ -246,7 +277,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        SnapshotBuilder { shared: self.shared.clone() }
+        SnapshotBuilder {
+            shared: self.shared.clone(),
+        }
     }
 
     async fn install_snapshot(
@@ -258,7 +291,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.install(meta, snapshot).await
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, SnapshotData>>, io::Error> {
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<SnapshotOf<TypeConfig, SnapshotData>>, io::Error> {
         let catalog = self.shared.catalog.lock();
         Ok(catalog.applied.is_some().then(|| of_catalog(&catalog)))
     }
@@ -274,7 +309,12 @@ struct Pending {
 /// Waits until all is visible. A database that could not apply is marked by itself and repaired, one whose disk refuses goes on
 /// trying by itself; the others do not wait for them.
 async fn settle(pending: &mut Vec<Pending>) {
-    for Pending { index, database, visible } in pending.drain(..) {
+    for Pending {
+        index,
+        database,
+        visible,
+    } in pending.drain(..)
+    {
         let mut health = database.health();
         let applied = tokio::select! {
             biased;
@@ -283,8 +323,13 @@ async fn settle(pending: &mut Vec<Pending>) {
         };
         match applied {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => error!(index, database = %database.spec().name, %error, "transaction not applied"),
-            Err(_) => error!(index, "the database stopped before it applied the transaction"),
+            Ok(Err(error)) => {
+                error!(index, database = %database.spec().name, %error, "transaction not applied")
+            }
+            Err(_) => error!(
+                index,
+                "the database stopped before it applied the transaction"
+            ),
         }
     }
 }

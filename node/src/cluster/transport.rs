@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use halite_proto::v1::halite_client::HaliteClient;
 use halite_proto::v1::admin_client::AdminClient;
+use halite_proto::v1::halite_client::HaliteClient;
 use halite_proto::v1::peer_client::PeerClient;
 use parking_lot::Mutex;
 use tonic::service::Interceptor;
@@ -74,7 +74,11 @@ pub(crate) struct Transport {
 
 impl Transport {
     pub(crate) fn new(identity: Arc<Identity>, connector: Arc<dyn Connector>) -> Self {
-        Self { identity, connector, channels: Mutex::default() }
+        Self {
+            identity,
+            connector,
+            channels: Mutex::default(),
+        }
     }
 
     fn channel(&self, addr: &str, purpose: Purpose) -> Result<Channel, Status> {
@@ -83,7 +87,11 @@ impl Transport {
             return Ok(channel.clone());
         }
         let endpoint = Endpoint::from_shared(format!("http://{addr}"))
-            .map_err(|e| Status::invalid_argument(format!("peer address is not host:port: addr={addr:?} ({e})")))?
+            .map_err(|e| {
+                Status::invalid_argument(format!(
+                    "peer address is not host:port: addr={addr:?} ({e})"
+                ))
+            })?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .initial_stream_window_size(8 << 20)
@@ -96,11 +104,20 @@ impl Transport {
         Ok(channel)
     }
 
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     pub(crate) fn peer(&self, node_id: u64, addr: &str, purpose: Purpose) -> Result<Peer, Status> {
-        let sign = Sign { identity: self.identity.clone(), to: node_id };
-        Ok(PeerClient::with_interceptor(self.channel(addr, purpose)?, sign)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX))
+        let sign = Sign {
+            identity: self.identity.clone(),
+            to: node_id,
+        };
+        Ok(
+            PeerClient::with_interceptor(self.channel(addr, purpose)?, sign)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+        )
     }
 
     /// The client service of another node: calls that only the primary can answer are handed on through it.

@@ -51,10 +51,16 @@ impl Admin for AdminService {
         request: Request<v1::CreateDatabaseRequest>,
     ) -> Result<Response<v1::CreateDatabaseResponse>, Status> {
         if let Some(mut primary) = self.elsewhere(&request)? {
-            return primary.create_database(forwarded(request.into_inner())).await;
+            return primary
+                .create_database(forwarded(request.into_inner()))
+                .await;
         }
         let request = request.into_inner();
-        let page_size = if request.page_size == 0 { PAGE_SIZE_DEFAULT } else { request.page_size };
+        let page_size = if request.page_size == 0 {
+            PAGE_SIZE_DEFAULT
+        } else {
+            request.page_size
+        };
         match self.cluster.create_database(&request.name, page_size).await {
             Ok(_) => Ok(Response::new(v1::CreateDatabaseResponse { created: true })),
             Err(error) if request.if_not_exists && error.code == v1::ErrorCode::AlreadyExists => {
@@ -85,7 +91,10 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::ListDatabasesResponse>, Status> {
         self.cluster.check_member()?;
         let all = self.cluster.shared().all_databases();
-        let databases = all.iter().map(|d| status::database_status(&self.cluster, d)).collect();
+        let databases = all
+            .iter()
+            .map(|d| status::database_status(&self.cluster, d))
+            .collect();
         Ok(Response::new(v1::ListDatabasesResponse { databases }))
     }
 
@@ -93,7 +102,9 @@ impl Admin for AdminService {
         &self,
         _request: Request<v1::ListMembersRequest>,
     ) -> Result<Response<v1::ListMembersResponse>, Status> {
-        Ok(Response::new(v1::ListMembersResponse { topology: self.topology() }))
+        Ok(Response::new(v1::ListMembersResponse {
+            topology: self.topology(),
+        }))
     }
 
     async fn add_member(
@@ -104,8 +115,12 @@ impl Admin for AdminService {
             return primary.add_member(forwarded(request.into_inner())).await;
         }
         let request = request.into_inner();
-        self.cluster.add_member(request.node_id, &request.addr).await?;
-        Ok(Response::new(v1::AddMemberResponse { topology: self.topology() }))
+        self.cluster
+            .add_member(request.node_id, &request.addr)
+            .await?;
+        Ok(Response::new(v1::AddMemberResponse {
+            topology: self.topology(),
+        }))
     }
 
     async fn promote_member(
@@ -113,10 +128,16 @@ impl Admin for AdminService {
         request: Request<v1::PromoteMemberRequest>,
     ) -> Result<Response<v1::PromoteMemberResponse>, Status> {
         if let Some(mut primary) = self.elsewhere(&request)? {
-            return primary.promote_member(forwarded(request.into_inner())).await;
+            return primary
+                .promote_member(forwarded(request.into_inner()))
+                .await;
         }
-        self.cluster.promote_member(request.into_inner().node_id).await?;
-        Ok(Response::new(v1::PromoteMemberResponse { topology: self.topology() }))
+        self.cluster
+            .promote_member(request.into_inner().node_id)
+            .await?;
+        Ok(Response::new(v1::PromoteMemberResponse {
+            topology: self.topology(),
+        }))
     }
 
     async fn remove_member(
@@ -126,8 +147,12 @@ impl Admin for AdminService {
         if let Some(mut primary) = self.elsewhere(&request)? {
             return primary.remove_member(forwarded(request.into_inner())).await;
         }
-        self.cluster.remove_member(request.into_inner().node_id).await?;
-        Ok(Response::new(v1::RemoveMemberResponse { topology: self.topology() }))
+        self.cluster
+            .remove_member(request.into_inner().node_id)
+            .await?;
+        Ok(Response::new(v1::RemoveMemberResponse {
+            topology: self.topology(),
+        }))
     }
 
     async fn transfer_leadership(
@@ -135,10 +160,15 @@ impl Admin for AdminService {
         request: Request<v1::TransferLeadershipRequest>,
     ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
         if let Some(mut primary) = self.elsewhere(&request)? {
-            return primary.transfer_leadership(forwarded(request.into_inner())).await;
+            return primary
+                .transfer_leadership(forwarded(request.into_inner()))
+                .await;
         }
         let to = request.into_inner().to;
-        let primary_id = self.cluster.transfer_leadership((to != 0).then_some(to)).await?;
+        let primary_id = self
+            .cluster
+            .transfer_leadership((to != 0).then_some(to))
+            .await?;
         Ok(Response::new(v1::TransferLeadershipResponse { primary_id }))
     }
 
@@ -148,8 +178,9 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::ImportResponse>, Status> {
         if let Some(mut primary) = self.elsewhere(&request)? {
             let pieces = request.into_inner();
-            let pieces =
-                pieces.take_while(|p| futures::future::ready(p.is_ok())).filter_map(|p| futures::future::ready(p.ok()));
+            let pieces = pieces
+                .take_while(|p| futures::future::ready(p.is_ok()))
+                .filter_map(|p| futures::future::ready(p.ok()));
             return primary.import(forwarded(pieces)).await;
         }
         let imported = import::import(&self.cluster, request.into_inner()).await?;
@@ -158,7 +189,10 @@ impl Admin for AdminService {
 
     type ExportStream = futures::stream::BoxStream<'static, Result<v1::ExportResponse, Status>>;
 
-    async fn export(&self, request: Request<v1::ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
+    async fn export(
+        &self,
+        request: Request<v1::ExportRequest>,
+    ) -> Result<Response<Self::ExportStream>, Status> {
         self.cluster.check_member()?;
         let stream = export::export(&self.cluster, request.into_inner()).await?;
         Ok(Response::new(stream.boxed()))

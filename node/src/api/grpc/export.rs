@@ -26,16 +26,36 @@ pub(super) async fn export(
     let database = cluster.shared().database(&request.database)?;
     if request.level() != ReadLevel::Local {
         let index = cluster.read_index().get().await?;
-        cluster.wait_applied(index, Instant::now() + FRESH_TIMEOUT).await?;
+        cluster
+            .wait_applied(index, Instant::now() + FRESH_TIMEOUT)
+            .await?;
     }
-    let stopping = |_| Status::from(ClusterError::unavailable("the database is being closed".into()));
-    let mut snapshot = database.snapshot().await.map_err(stopping)?.map_err(|e| status_of(&e))?;
+    let stopping = |_| {
+        Status::from(ClusterError::unavailable(
+            "the database is being closed".into(),
+        ))
+    };
+    let snapshot = database
+        .snapshot()
+        .await
+        .map_err(stopping)?
+        .map_err(|e| status_of(&e))?;
     let (pieces, queue) = mpsc::channel(PIECES_QUEUED_MAX);
     tokio::task::spawn_blocking(move || {
         let txid = snapshot.state().txid;
-        let mut out = Pieces { pieces: pieces.clone(), buffer: Vec::with_capacity(PIECE_BYTES) };
-        let end = match snapshot.write_file(&mut out).and_then(|()| io::Write::flush(&mut out)) {
-            Ok(()) => Ok(v1::ExportResponse { data: Bytes::new(), txid, done: true }),
+        let mut out = Pieces {
+            pieces: pieces.clone(),
+            buffer: Vec::with_capacity(PIECE_BYTES),
+        };
+        let end = match snapshot
+            .write_file(&mut out)
+            .and_then(|()| io::Write::flush(&mut out))
+        {
+            Ok(()) => Ok(v1::ExportResponse {
+                data: Bytes::new(),
+                txid,
+                done: true,
+            }),
             Err(error) => Err(Status::unavailable(format!("export broke off: {error}"))),
         };
         // A receiver that went away does not want the end either.
@@ -67,7 +87,11 @@ impl io::Write for Pieces {
         }
         let data = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE_BYTES));
         self.pieces
-            .blocking_send(Ok(v1::ExportResponse { data: data.into(), txid: 0, done: false }))
+            .blocking_send(Ok(v1::ExportResponse {
+                data: data.into(),
+                txid: 0,
+                done: false,
+            }))
             .map_err(|_| io::Error::other("the receiver went away"))
     }
 }

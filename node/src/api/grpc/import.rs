@@ -27,7 +27,9 @@ pub(super) async fn import(
         return Err(ClusterError::invalid("the first message has to be begin".into()).into());
     };
     let path = receive(cluster, &begin, pieces).await?;
-    let page_size = page_size_of(path.to_path_buf()).await.map_err(Status::from)?;
+    let page_size = page_size_of(path.to_path_buf())
+        .await
+        .map_err(Status::from)?;
 
     let existing = cluster.shared().database(&begin.database).ok();
     let created = match &existing {
@@ -74,11 +76,14 @@ async fn commit(
     let deadline = Instant::now() + CREATED_TIMEOUT;
     loop {
         let imported = database.import(path.to_path_buf(), overwrite).await;
-        let result = imported
-            .unwrap_or_else(|_| Err(ClusterError::unavailable("the database is being closed".into()).to_wire()));
+        let result = imported.unwrap_or_else(|_| {
+            Err(ClusterError::unavailable("the database is being closed".into()).to_wire())
+        });
         match result {
             // A lane opens a moment after its database was created; nothing was written.
-            Err(error) if error.code() == v1::ErrorCode::NotPrimary && Instant::now() < deadline => {
+            Err(error)
+                if error.code() == v1::ErrorCode::NotPrimary && Instant::now() < deadline =>
+            {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             other => return other,
@@ -92,12 +97,23 @@ async fn receive(
     mut pieces: Streaming<v1::ImportRequest>,
 ) -> Result<tempfile::TempPath, Status> {
     let dir = cluster.data_dir().join("staging");
-    let failed = |error: io::Error| Status::from(ClusterError::internal(format!("upload not stored: {error}")));
+    let failed = |error: io::Error| {
+        Status::from(ClusterError::internal(format!(
+            "upload not stored: {error}"
+        )))
+    };
     let created = tokio::task::spawn_blocking(move || {
         std::fs::create_dir_all(&dir)?;
-        tempfile::Builder::new().prefix("import-").suffix(".db").tempfile_in(&dir)
+        tempfile::Builder::new()
+            .prefix("import-")
+            .suffix(".db")
+            .tempfile_in(&dir)
     });
-    let (file, path) = created.await.map_err(|e| failed(io::Error::other(e)))?.map_err(failed)?.into_parts();
+    let (file, path) = created
+        .await
+        .map_err(|e| failed(io::Error::other(e)))?
+        .map_err(failed)?
+        .into_parts();
     let mut file = tokio::fs::File::from_std(file);
     let mut received = 0_u64;
     while let Some(piece) = pieces.message().await? {
@@ -126,7 +142,10 @@ async fn page_size_of(path: std::path::PathBuf) -> Result<u32, ClusterError> {
         Ok::<_, io::Error>(header)
     });
     let not_sqlite = || ClusterError::invalid("the file is not a SQLite database".into());
-    let header = read.await.map_err(|e| ClusterError::internal(e.to_string()))?.map_err(|_| not_sqlite())?;
+    let header = read
+        .await
+        .map_err(|e| ClusterError::internal(e.to_string()))?
+        .map_err(|_| not_sqlite())?;
     if &header[..16] != MAGIC {
         return Err(not_sqlite());
     }

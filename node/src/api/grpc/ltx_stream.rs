@@ -29,12 +29,22 @@ pub(super) fn stream(
     let (wanted, from) = match request.from_txid {
         0 => (next, cluster.applied_index() + 1),
         txid if txid > next => {
-            return Err(ClusterError::invalid(format!("the database is at txid {}: cannot start at {txid}", next - 1)).into());
+            return Err(ClusterError::invalid(format!(
+                "the database is at txid {}: cannot start at {txid}",
+                next - 1
+            ))
+            .into());
         }
         txid => (txid, cluster.shared().log.indexes().start),
     };
     let (pieces, queue) = mpsc::channel(PIECES_QUEUED_MAX);
-    let tail = Tail { cluster, database_id: database.spec().id.get(), wanted, from, pieces };
+    let tail = Tail {
+        cluster,
+        database_id: database.spec().id.get(),
+        wanted,
+        from,
+        pieces,
+    };
     tokio::spawn(tail.run());
     Ok(ReceiverStream::new(queue).boxed())
 }
@@ -58,7 +68,9 @@ impl Tail {
                     let result = self.send_up_to(to);
                     (self, result)
                 });
-                let Ok((tail, result)) = read.await else { return };
+                let Ok((tail, result)) = read.await else {
+                    return;
+                };
                 self = tail;
                 if let Err(status) = result {
                     // The receiver may be the one that is gone.
@@ -109,7 +121,9 @@ impl Tail {
                 post_checksum: format!("{:016x}", ltx.command.post_checksum),
                 raft_index: ltx.index,
             };
-            self.pieces.blocking_send(Ok(response)).map_err(|_| Status::cancelled("the receiver went away"))?;
+            self.pieces
+                .blocking_send(Ok(response))
+                .map_err(|_| Status::cancelled("the receiver went away"))?;
             if last {
                 return Ok(());
             }

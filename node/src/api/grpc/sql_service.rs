@@ -46,11 +46,20 @@ impl Halite for SqlService {
         let (sink, receiver) = replies(PIECES_QUEUED_MAX);
         let session = Session::new(self.router.clone(), Some(client_id), sink, first.forwarded);
         let room = Arc::new(Semaphore::new(CALLS_PER_SESSION_MAX as usize));
-        let inbound = tokio::spawn(read_session(self.router.clone(), session, room.clone(), first, requests));
+        let inbound = tokio::spawn(read_session(
+            self.router.clone(),
+            session,
+            room.clone(),
+            first,
+            requests,
+        ));
         Ok(Response::new(answers(receiver, room, inbound).boxed()))
     }
 
-    async fn execute(&self, request: Request<v1::ExecuteRequest>) -> Result<Response<v1::ExecuteResponse>, Status> {
+    async fn execute(
+        &self,
+        request: Request<v1::ExecuteRequest>,
+    ) -> Result<Response<v1::ExecuteResponse>, Status> {
         let forwarded = is_forwarded(request.metadata());
         let request = request.into_inner();
         let call = v1::Call {
@@ -60,15 +69,24 @@ impl Halite for SqlService {
             retry: request.idempotency_key.is_some(),
             ..v1::Call::default()
         };
-        let results =
-            self.router.call(request.idempotency_key, forwarded, call).await.map_err(|e| status_of(&e))?;
+        let results = self
+            .router
+            .call(request.idempotency_key, forwarded, call)
+            .await
+            .map_err(|e| status_of(&e))?;
         let (index, mut statements) = (results.raft_index, results.results);
-        Ok(Response::new(v1::ExecuteResponse { result: statements.pop(), session_index: index }))
+        Ok(Response::new(v1::ExecuteResponse {
+            result: statements.pop(),
+            session_index: index,
+        }))
     }
 
     type QueryStream = BoxStream<v1::QueryResponse>;
 
-    async fn query(&self, request: Request<v1::QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
+    async fn query(
+        &self,
+        request: Request<v1::QueryRequest>,
+    ) -> Result<Response<Self::QueryStream>, Status> {
         let request = request.into_inner();
         let call = v1::Call {
             id: 1,
@@ -87,7 +105,10 @@ impl Halite for SqlService {
         Ok(Response::new(rows(receiver).boxed()))
     }
 
-    async fn batch(&self, request: Request<v1::BatchRequest>) -> Result<Response<v1::BatchResponse>, Status> {
+    async fn batch(
+        &self,
+        request: Request<v1::BatchRequest>,
+    ) -> Result<Response<v1::BatchResponse>, Status> {
         let forwarded = is_forwarded(request.metadata());
         let request = request.into_inner();
         let call = v1::Call {
@@ -97,9 +118,19 @@ impl Halite for SqlService {
             retry: request.idempotency_key.is_some(),
             ..v1::Call::default()
         };
-        let CallResults { results, raft_index, .. } =
-            self.router.call(request.idempotency_key, forwarded, call).await.map_err(|e| status_of(&e))?;
-        Ok(Response::new(v1::BatchResponse { results, session_index: raft_index }))
+        let CallResults {
+            results,
+            raft_index,
+            ..
+        } = self
+            .router
+            .call(request.idempotency_key, forwarded, call)
+            .await
+            .map_err(|e| status_of(&e))?;
+        Ok(Response::new(v1::BatchResponse {
+            results,
+            session_index: raft_index,
+        }))
     }
 
     type TransactionStream = BoxStream<v1::TransactionResponse>;
@@ -109,10 +140,18 @@ impl Halite for SqlService {
         request: Request<Streaming<v1::TransactionRequest>>,
     ) -> Result<Response<Self::TransactionStream>, Status> {
         let forwarded = is_forwarded(request.metadata());
-        transaction::run(self.router.cluster().clone(), request.into_inner(), forwarded).await
+        transaction::run(
+            self.router.cluster().clone(),
+            request.into_inner(),
+            forwarded,
+        )
+        .await
     }
 
-    async fn status(&self, _request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+    async fn status(
+        &self,
+        _request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
         Ok(Response::new(status::status(self.router.cluster())))
     }
 
@@ -122,7 +161,9 @@ impl Halite for SqlService {
         &self,
         _request: Request<v1::WatchTopologyRequest>,
     ) -> Result<Response<Self::WatchTopologyStream>, Status> {
-        Ok(Response::new(status::watch_topology(self.router.cluster().clone()).boxed()))
+        Ok(Response::new(
+            status::watch_topology(self.router.cluster().clone()).boxed(),
+        ))
     }
 
     type StreamLtxStream = BoxStream<v1::StreamLtxResponse>;
@@ -188,7 +229,11 @@ fn answers(
     room: Arc<Semaphore>,
     inbound: tokio::task::JoinHandle<()>,
 ) -> impl futures::Stream<Item = Result<v1::SessionResponse, Status>> {
-    let answers = Answers { receiver, room, inbound };
+    let answers = Answers {
+        receiver,
+        room,
+        inbound,
+    };
     futures::stream::unfold(answers, |mut answers| async move {
         let replies = answers.receiver.recv().await;
         let ended = replies.iter().filter(|r| !r.more).count();
@@ -209,7 +254,12 @@ fn to_wire(reply: CallReply) -> v1::Reply {
             more,
             error: None,
         },
-        Err(error) => v1::Reply { id: token, error: Some(error), more, ..v1::Reply::default() },
+        Err(error) => v1::Reply {
+            id: token,
+            error: Some(error),
+            more,
+            ..v1::Reply::default()
+        },
     }
 }
 

@@ -14,7 +14,11 @@ use crate::cluster::Cluster;
 pub(super) fn status(cluster: &Cluster) -> v1::StatusResponse {
     let metrics = cluster.metrics();
     let shared = cluster.shared();
-    let databases = shared.all_databases().iter().map(|d| database_status(cluster, d)).collect();
+    let databases = shared
+        .all_databases()
+        .iter()
+        .map(|d| database_status(cluster, d))
+        .collect();
     let index = |id: Option<&LogId>| id.map_or(0, LogId::index);
     let node = v1::NodeStatus {
         node_id: cluster.identity().node_id,
@@ -24,20 +28,39 @@ pub(super) fn status(cluster: &Cluster) -> v1::StatusResponse {
         last_log_index: metrics.last_log_index.unwrap_or(0),
         committed_index: index(metrics.local_committed.as_ref()),
         applied_index: cluster.applied_index(),
-        lag_ms: cluster.lag().map_or(u64::MAX, |lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
+        lag_ms: cluster.lag().map_or(u64::MAX, |lag| {
+            u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)
+        }),
         databases,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        cluster_id: cluster.identity().cluster_id().as_deref().unwrap_or_default().to_owned(),
+        cluster_id: cluster
+            .identity()
+            .cluster_id()
+            .as_deref()
+            .unwrap_or_default()
+            .to_owned(),
         cluster_name: cluster.identity().cluster_name.clone(),
         uptime_ms: u64::try_from(cluster.uptime().as_millis()).unwrap_or(u64::MAX),
     };
-    v1::StatusResponse { node: Some(node), topology: Some(cluster.topology()) }
+    v1::StatusResponse {
+        node: Some(node),
+        topology: Some(cluster.topology()),
+    }
 }
 
-pub(super) fn database_status(cluster: &Cluster, database: &crate::database::Database) -> v1::DatabaseStatus {
+pub(super) fn database_status(
+    cluster: &Cluster,
+    database: &crate::database::Database,
+) -> v1::DatabaseStatus {
     let status = database.status();
-    let archived =
-        cluster.shared().catalog.lock().archives_of(database.spec().id.get()).map(|(_, at)| at.txid).min().unwrap_or(0);
+    let archived = cluster
+        .shared()
+        .catalog
+        .lock()
+        .archives_of(database.spec().id.get())
+        .map(|(_, at)| at.txid)
+        .min()
+        .unwrap_or(0);
     v1::DatabaseStatus {
         name: database.spec().name.clone(),
         txid: status.applied.position.txid.get(),
@@ -53,18 +76,23 @@ pub(super) fn database_status(cluster: &Cluster, database: &crate::database::Dat
 /// Shortest time between two messages: Raft's metrics change with every entry, the topology does not.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-pub(super) fn watch_topology(cluster: Arc<Cluster>) -> impl Stream<Item = Result<v1::Topology, Status>> {
+pub(super) fn watch_topology(
+    cluster: Arc<Cluster>,
+) -> impl Stream<Item = Result<v1::Topology, Status>> {
     let metrics = cluster.watch_metrics();
-    futures::stream::unfold((cluster, metrics, None), |(cluster, mut metrics, mut last)| async move {
-        loop {
-            metrics.borrow_and_update();
-            let now = cluster.topology();
-            if last.as_ref() != Some(&now) {
-                last = Some(now.clone());
-                return Some((Ok(now), (cluster, metrics, last)));
+    futures::stream::unfold(
+        (cluster, metrics, None),
+        |(cluster, mut metrics, mut last)| async move {
+            loop {
+                metrics.borrow_and_update();
+                let now = cluster.topology();
+                if last.as_ref() != Some(&now) {
+                    last = Some(now.clone());
+                    return Some((Ok(now), (cluster, metrics, last)));
+                }
+                metrics.changed().await.ok()?;
+                tokio::time::sleep(LOOK_EVERY).await;
             }
-            metrics.changed().await.ok()?;
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    })
+        },
+    )
 }

@@ -16,7 +16,9 @@ use super::{forwarded, status_of};
 use crate::api::router::client_id;
 use crate::cluster::role::Role;
 use crate::cluster::{Cluster, ClusterError};
-use crate::database::{CallKey, TRANSACTION_MAX, Transaction, TransactionFailure, TransactionOptions};
+use crate::database::{
+    CallKey, TRANSACTION_MAX, Transaction, TransactionFailure, TransactionOptions,
+};
 
 type Responses = futures::stream::BoxStream<'static, Result<v1::TransactionResponse, Status>>;
 
@@ -29,13 +31,18 @@ pub(super) async fn run(
     was_forwarded: bool,
 ) -> Result<Response<Responses>, Status> {
     cluster.check_member()?;
-    let first = requests.message().await?.ok_or_else(|| invalid("the stream holds no message"))?;
+    let first = requests
+        .message()
+        .await?
+        .ok_or_else(|| invalid("the stream holds no message"))?;
     let Some(Ask::Begin(begin)) = first.kind.clone() else {
         return Err(invalid("the first message has to be begin"));
     };
     if !matches!(cluster.role(), Role::Primary { .. }) {
         return match cluster.other_primary() {
-            Some(primary) if !was_forwarded => hand_on(&cluster, &primary.addr, first, requests).await,
+            Some(primary) if !was_forwarded => {
+                hand_on(&cluster, &primary.addr, first, requests).await
+            }
             _ => Err(cluster.not_primary().into()),
         };
     }
@@ -50,7 +57,10 @@ fn invalid(message: &str) -> Status {
 }
 
 async fn open(cluster: &Cluster, begin: v1::TransactionBegin) -> Result<Transaction, v1::Error> {
-    let database = cluster.shared().database(&begin.database).map_err(|e| e.to_wire())?;
+    let database = cluster
+        .shared()
+        .database(&begin.database)
+        .map_err(|e| e.to_wire())?;
     let duration_max = match begin.deadline_ms {
         0 => TRANSACTION_MAX,
         ms => Duration::from_millis(ms.into()).min(TRANSACTION_MAX),
@@ -64,7 +74,14 @@ async fn open(cluster: &Cluster, begin: v1::TransactionBegin) -> Result<Transact
     };
     // Waits behind other transactions, but not for ever.
     let wait_until = (Instant::now() + TRANSACTION_MAX).into_std();
-    database.begin(TransactionOptions { key, answered_below: 0, wait_until, duration_max }).await
+    database
+        .begin(TransactionOptions {
+            key,
+            answered_below: 0,
+            wait_until,
+            duration_max,
+        })
+        .await
 }
 
 async fn serve(
@@ -84,9 +101,12 @@ async fn serve(
                 Err(failure) => failed(failure),
             },
             Some(Ask::Commit(_)) => match transaction.commit().await {
-                Ok(committed) => {
-                    (Answer::Committed(v1::TransactionCommitted { session_index: committed.raft_index }), true)
-                }
+                Ok(committed) => (
+                    Answer::Committed(v1::TransactionCommitted {
+                        session_index: committed.raft_index,
+                    }),
+                    true,
+                ),
                 Err(failure) => failed(failure),
             },
             Some(Ask::Rollback(_)) => {
@@ -96,8 +116,12 @@ async fn serve(
                 return;
             }
             Some(Ask::Begin(_)) | None => {
-                let error = ClusterError::invalid("the transaction has begun already".into()).to_wire();
-                failed(TransactionFailure { error, ended: false })
+                let error =
+                    ClusterError::invalid("the transaction has begun already".into()).to_wire();
+                failed(TransactionFailure {
+                    error,
+                    ended: false,
+                })
             }
         };
         if send(answer).await.is_err() || ended {
@@ -108,7 +132,13 @@ async fn serve(
 
 fn failed(failure: TransactionFailure) -> (Answer, bool) {
     let ended = failure.ended;
-    (Answer::Failure(v1::TransactionFailure { error: Some(failure.error), ended }), ended)
+    (
+        Answer::Failure(v1::TransactionFailure {
+            error: Some(failure.error),
+            ended,
+        }),
+        ended,
+    )
 }
 
 async fn hand_on(
@@ -117,9 +147,16 @@ async fn hand_on(
     first: v1::TransactionRequest,
     requests: Streaming<v1::TransactionRequest>,
 ) -> Result<Response<Responses>, Status> {
-    let rest = requests.take_while(|r| futures::future::ready(r.is_ok())).filter_map(|r| futures::future::ready(r.ok()));
+    let rest = requests
+        .take_while(|r| futures::future::ready(r.is_ok()))
+        .filter_map(|r| futures::future::ready(r.ok()));
     let all = futures::stream::iter([first]).chain(rest);
     let request: Request<_> = forwarded(all);
-    let responses = cluster.transport().halite(addr)?.transaction(request).await?.into_inner();
+    let responses = cluster
+        .transport()
+        .halite(addr)?
+        .transaction(request)
+        .await?
+        .into_inner();
     Ok(Response::new(responses.boxed()))
 }

@@ -12,7 +12,8 @@ pub(crate) fn looks_like_read(sql: &str) -> bool {
 fn first_word(sql: &str) -> &str {
     let mut rest = sql;
     loop {
-        rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ';' || c == '\u{feff}');
+        rest = rest
+            .trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ';' || c == '\u{feff}');
         if let Some(comment) = rest.strip_prefix("--") {
             rest = comment.find('\n').map_or("", |end| &comment[end + 1..]);
         } else if let Some(comment) = rest.strip_prefix("/*") {
@@ -21,7 +22,9 @@ fn first_word(sql: &str) -> &str {
             break;
         }
     }
-    let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !c.is_ascii_alphabetic())
+        .unwrap_or(rest.len());
     &rest[..end]
 }
 
@@ -31,10 +34,22 @@ mod tests {
 
     #[test]
     fn first_word_decides_behind_comments_and_space() {
-        for read in ["select 1", " -- x\n SELECT 1", "/* a */ /* b */ WITH x AS (SELECT 1) SELECT 1", "VALUES(1)"] {
+        for read in [
+            "select 1",
+            " -- x\n SELECT 1",
+            "/* a */ /* b */ WITH x AS (SELECT 1) SELECT 1",
+            "VALUES(1)",
+        ] {
             assert!(looks_like_read(read), "{read}");
         }
-        for write in ["insert into t values(1)", "/* select */ DELETE FROM t", "", "--", "/*", "selection"] {
+        for write in [
+            "insert into t values(1)",
+            "/* select */ DELETE FROM t",
+            "",
+            "--",
+            "/*",
+            "selection",
+        ] {
             assert!(!looks_like_read(write), "{write}");
         }
     }

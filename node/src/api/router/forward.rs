@@ -40,7 +40,11 @@ impl Forwarder {
         out: Arc<dyn ReplySink>,
     ) -> Self {
         let (requests, queue) = mpsc::channel(QUEUED_MAX);
-        let state = Arc::new(State { outstanding: Mutex::default(), broken: AtomicBool::new(false), out });
+        let state = Arc::new(State {
+            outstanding: Mutex::default(),
+            broken: AtomicBool::new(false),
+            out,
+        });
         // A caller without a key will not retry: any id serves.
         let client_id = client_id.unwrap_or_else(|| {
             let mut id = [0; 16];
@@ -54,8 +58,17 @@ impl Forwarder {
         };
         // The queue is new and has room.
         let _ = requests.try_send(hello);
-        tokio::spawn(run(cluster.clone(), primary.addr.clone(), queue, state.clone()));
-        Self { primary, requests, state }
+        tokio::spawn(run(
+            cluster.clone(),
+            primary.addr.clone(),
+            queue,
+            state.clone(),
+        ));
+        Self {
+            primary,
+            requests,
+            state,
+        }
     }
 
     pub(crate) fn leads_to(&self, primary: &v1::NodeAddress) -> bool {
@@ -65,9 +78,17 @@ impl Forwarder {
     pub(crate) fn send(&self, calls: Vec<v1::Call>, answered_below: u64) {
         let ids: Vec<u64> = calls.iter().map(|c| c.id).collect();
         self.state.outstanding.lock().extend(&ids);
-        let request = v1::SessionRequest { calls, answered_below, forwarded: true, ..v1::SessionRequest::default() };
+        let request = v1::SessionRequest {
+            calls,
+            answered_below,
+            forwarded: true,
+            ..v1::SessionRequest::default()
+        };
         if self.requests.try_send(request).is_err() {
-            self.state.give_up(ids, &ClusterError::unavailable("the way to the primary is congested".into()));
+            self.state.give_up(
+                ids,
+                &ClusterError::unavailable("the way to the primary is congested".into()),
+            );
         } else if self.state.broken.load(Ordering::Acquire) {
             // The stream broke in between: its end has seen some of these, or none.
             self.state.break_off("the connection to the primary broke");
@@ -79,7 +100,11 @@ impl State {
     fn give_up(&self, ids: Vec<u64>, error: &ClusterError) {
         let error = error.to_wire();
         let mut outstanding = self.outstanding.lock();
-        let replies: Vec<_> = ids.into_iter().filter(|id| outstanding.remove(id)).map(|id| failed(id, &error)).collect();
+        let replies: Vec<_> = ids
+            .into_iter()
+            .filter(|id| outstanding.remove(id))
+            .map(|id| failed(id, &error))
+            .collect();
         drop(outstanding);
         if !replies.is_empty() {
             self.out.deliver(replies);
@@ -96,7 +121,11 @@ impl State {
         let mut outstanding = self.outstanding.lock();
         let mut out = Vec::with_capacity(replies.len());
         for reply in replies {
-            let known = if reply.more { outstanding.contains(&reply.id) } else { outstanding.remove(&reply.id) };
+            let known = if reply.more {
+                outstanding.contains(&reply.id)
+            } else {
+                outstanding.remove(&reply.id)
+            };
             if known {
                 out.push(from_wire(reply));
             }
@@ -106,11 +135,19 @@ impl State {
     }
 }
 
-async fn run(cluster: Arc<Cluster>, addr: String, queue: mpsc::Receiver<v1::SessionRequest>, state: Arc<State>) {
+async fn run(
+    cluster: Arc<Cluster>,
+    addr: String,
+    queue: mpsc::Receiver<v1::SessionRequest>,
+    state: Arc<State>,
+) {
     let ended = pass_on(&cluster, &addr, queue, &state).await;
     match ended {
         Ok(()) => state.break_off("the primary ended the stream"),
-        Err(status) => state.break_off(&format!("the connection to the primary broke: {}", status.message())),
+        Err(status) => state.break_off(&format!(
+            "the connection to the primary broke: {}",
+            status.message()
+        )),
     }
 }
 
@@ -121,7 +158,10 @@ async fn pass_on(
     state: &State,
 ) -> Result<(), Status> {
     let mut primary = cluster.transport().halite(addr)?;
-    let mut responses = primary.session(ReceiverStream::new(queue)).await?.into_inner();
+    let mut responses = primary
+        .session(ReceiverStream::new(queue))
+        .await?
+        .into_inner();
     while let Some(response) = responses.message().await? {
         state.answer(response.replies);
     }
@@ -137,5 +177,9 @@ fn from_wire(reply: v1::Reply) -> CallReply {
             raft_index: reply.session_index,
         }),
     };
-    CallReply { token: reply.id, outcome, more: reply.more }
+    CallReply {
+        token: reply.id,
+        outcome,
+        more: reply.more,
+    }
 }

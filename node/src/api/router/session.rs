@@ -30,9 +30,9 @@ pub(crate) struct Session {
 }
 
 pub(crate) fn client_id(bytes: &[u8]) -> Result<[u8; 16], ClusterError> {
-    bytes
-        .try_into()
-        .map_err(|_| ClusterError::invalid(format!("client_id has to be 16 bytes: len={}", bytes.len())))
+    bytes.try_into().map_err(|_| {
+        ClusterError::invalid(format!("client_id has to be 16 bytes: len={}", bytes.len()))
+    })
 }
 
 impl Session {
@@ -81,10 +81,15 @@ impl Session {
     }
 
     pub(crate) fn fail(&self, ids: impl IntoIterator<Item = u64>, error: &v1::Error) {
-        self.out.deliver(ids.into_iter().map(|id| failed(id, error)).collect());
+        self.out
+            .deliver(ids.into_iter().map(|id| failed(id, error)).collect());
     }
 
-    pub(super) fn database(&self, cluster: &Cluster, name: &str) -> Result<Arc<Database>, ClusterError> {
+    pub(super) fn database(
+        &self,
+        cluster: &Cluster,
+        name: &str,
+    ) -> Result<Arc<Database>, ClusterError> {
         let version = *cluster.shared().databases_changed.borrow();
         let mut known = self.databases.lock();
         if known.0 != version {
@@ -106,10 +111,20 @@ impl Session {
     }
 
     /// Hands calls on to the primary, over one stream per session.
-    pub(super) fn forward(&self, cluster: &Arc<Cluster>, primary: v1::NodeAddress, calls: Vec<v1::Call>) {
+    pub(super) fn forward(
+        &self,
+        cluster: &Arc<Cluster>,
+        primary: v1::NodeAddress,
+        calls: Vec<v1::Call>,
+    ) {
         let mut forwarder = self.forwarder.lock();
         if forwarder.as_ref().is_none_or(|f| !f.leads_to(&primary)) {
-            *forwarder = Some(Forwarder::start(cluster, primary, self.client_id, self.out.clone()));
+            *forwarder = Some(Forwarder::start(
+                cluster,
+                primary,
+                self.client_id,
+                self.out.clone(),
+            ));
         }
         if let Some(forwarder) = forwarder.as_ref() {
             forwarder.send(calls, self.answered_below());
@@ -122,22 +137,33 @@ impl Session {
         let mut rest = Vec::with_capacity(replies.len());
         let mut fallback = self.fallback.lock();
         for mut reply in replies {
-            let call = if reply.more { None } else { fallback.remove(&reply.token) };
+            let call = if reply.more {
+                None
+            } else {
+                fallback.remove(&reply.token)
+            };
             match (&reply.outcome, call) {
                 (Err(error), Some(call)) if is_not_read_only(error) => writes.push(call),
                 (Err(error), None) if is_not_read_only(error) => {
-                    reply.outcome = Err(ClusterError::invalid("the statement writes, but the call says read-only".into()).to_wire());
+                    reply.outcome = Err(ClusterError::invalid(
+                        "the statement writes, but the call says read-only".into(),
+                    )
+                    .to_wire());
                     rest.push(reply);
                 }
                 _ => rest.push(reply),
             }
         }
-        self.has_fallback.store(!fallback.is_empty(), Ordering::Release);
+        self.has_fallback
+            .store(!fallback.is_empty(), Ordering::Release);
         drop(fallback);
         if !writes.is_empty() {
             match (self.router.upgrade(), self.me.upgrade()) {
                 (Some(router), Some(session)) => router.route_writes(&session, writes),
-                _ => self.fail(writes.iter().map(|c| c.id), &ClusterError::unavailable("the node is stopping".into()).to_wire()),
+                _ => self.fail(
+                    writes.iter().map(|c| c.id),
+                    &ClusterError::unavailable("the node is stopping".into()).to_wire(),
+                ),
             }
         }
         rest
@@ -149,8 +175,14 @@ struct SessionSink(Arc<Session>);
 impl ReplySink for SessionSink {
     fn deliver(&self, replies: Vec<CallReply>) {
         let look = self.0.has_fallback.load(Ordering::Acquire)
-            || replies.iter().any(|r| matches!(&r.outcome, Err(error) if is_not_read_only(error)));
-        let replies = if look { self.0.fall_back(replies) } else { replies };
+            || replies
+                .iter()
+                .any(|r| matches!(&r.outcome, Err(error) if is_not_read_only(error)));
+        let replies = if look {
+            self.0.fall_back(replies)
+        } else {
+            replies
+        };
         if !replies.is_empty() {
             self.0.out.deliver(replies);
         }
