@@ -55,7 +55,10 @@ pub(crate) async fn call(
         Ok(permit) => permit,
         Err(_) => wait_for_permit(cluster, deadline).await?,
     };
-    let id = cluster.ledger.open();
+    let id = match effect {
+        Effect::Read => cluster.ledger.open_read(),
+        Effect::Write | Effect::Once => cluster.ledger.open(),
+    };
     let call = wire::Call {
         id: id.get(),
         database: scope.database.clone(),
@@ -127,7 +130,7 @@ impl Operation for PipelinedCall<'_> {
         let timeout = self.call_timeout.min(remaining);
         if self.effect == Effect::Read && self.call.timeout_ms != 0 {
             // A repeated read is a new call: the parts of two answers must not mix.
-            self.id = self.cluster.ledger.open();
+            self.id = self.cluster.ledger.open_read();
             self.call.id = self.id.get();
         }
         self.call.retry = attempt.retry;

@@ -1,6 +1,6 @@
 //! Which calls of this client are still open, so that the cluster may forget the outcome of all others.
 //!
-//! Ids ascend over all streams of a client. `answered_below` is the lowest id that may still be sent or answered: it moves only when
+//! The ids of writes ascend over all streams of a client. `answered_below` is the lowest id that may still be sent or answered: it moves only when
 //! the last holder of an id lets go, and a try that was given up holds its id until its stream answers or ends.
 
 use std::collections::VecDeque;
@@ -10,12 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 const WORD_BITS: u64 = u64::BITS as u64;
+/// Reads count from here, far above any write.
+const FIRST_READ: u64 = 1 << 63;
 
 /// The open ids of one client: a bitmap that slides along.
 #[derive(Debug)]
 pub(crate) struct CallLedger {
     window: Mutex<Window>,
     answered_below: AtomicU64,
+    reads: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -32,7 +35,8 @@ struct Window {
 #[derive(Debug)]
 pub(crate) struct CallId {
     id: u64,
-    ledger: Arc<CallLedger>,
+    /// `None` for a read.
+    ledger: Option<Arc<CallLedger>>,
 }
 
 impl CallLedger {
@@ -45,6 +49,7 @@ impl CallLedger {
                 closed: VecDeque::from([1]),
             }),
             answered_below: AtomicU64::new(1),
+            reads: AtomicU64::new(FIRST_READ),
         })
     }
 
@@ -59,7 +64,16 @@ impl CallLedger {
         drop(window);
         Arc::new(CallId {
             id,
-            ledger: Arc::clone(self),
+            ledger: Some(Arc::clone(self)),
+        })
+    }
+
+    /// An id for a call that writes nothing. It has no outcome to keep, so it does not hold the mark either: a long read must not
+    /// make the cluster keep the outcomes of all writes beside it.
+    pub(crate) fn open_read(&self) -> Arc<CallId> {
+        Arc::new(CallId {
+            id: self.reads.fetch_add(1, Ordering::Relaxed),
+            ledger: None,
         })
     }
 
@@ -91,7 +105,9 @@ impl CallId {
 
 impl Drop for CallId {
     fn drop(&mut self) {
-        self.ledger.close(self.id);
+        if let Some(ledger) = &self.ledger {
+            ledger.close(self.id);
+        }
     }
 }
 
@@ -114,6 +130,15 @@ mod tests {
         assert_eq!(ledger.answered_below(), 302);
         assert_eq!(ledger.open().get(), 302);
         assert_eq!(ledger.answered_below(), 303);
+    }
+
+    #[test]
+    fn reads_do_not_hold_the_mark() {
+        let ledger = CallLedger::new();
+        let read = ledger.open_read();
+        drop(ledger.open());
+        assert_eq!(ledger.answered_below(), 2);
+        assert!(read.get() > 1 << 62 && read.get() != ledger.open_read().get());
     }
 
     #[test]

@@ -197,13 +197,8 @@ impl Progress {
     }
 }
 
-/// The error tells that no try of the call took effect, the ones without an answer included.
+/// The error tells that no try of the call took effect, the ones without an answer included: SQLite would not have been asked had
+/// the cluster a record of one. Other refusals may come from a node that has none (any more).
 fn settles(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Sql { .. }
-            | ErrorKind::Invalid
-            | ErrorKind::AlreadyExists
-            | ErrorKind::NoSuchDatabase
-    )
+    matches!(error.kind(), ErrorKind::Sql { .. })
 }

@@ -24,12 +24,12 @@ pub(crate) struct ViewNode {
     pub(crate) node_id: u64,
     pub(crate) member: bool,
     pub(crate) link: Option<Arc<Link>>,
-    /// The last connection, or the last try to get one, ended without an answer to any call.
+    /// Connections made, lost and not made so far.
     pub(crate) attempts: u64,
 }
 
 impl View {
-    /// The node for the next try of a call. `tried` has a bit per index of this view; `hint` is where another node sent us.
+    /// The node for the next try of a call. `tried` are the nodes to leave out; `hint` is where another node sent us.
     pub(crate) fn route(
         &self,
         need: Need,

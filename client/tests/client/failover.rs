@@ -217,6 +217,22 @@ async fn definite_errors_are_not_retried() {
     assert_eq!(client.stats().retries, 0);
 }
 
+/// The cluster may have forgotten a call that it carried out: its refusal to hear of it again says nothing about the first try.
+#[tokio::test]
+async fn a_refused_repetition_does_not_make_a_lost_write_undone() {
+    let nodes = cluster(2).await;
+    let turn = AtomicU64::new(0);
+    nodes[0].script(move |call| match turn.fetch_add(1, Ordering::Relaxed) {
+        0 => refuse(call, error(ErrorCode::OutcomeUnknown)),
+        _ => refuse(call, error(ErrorCode::Invalid)),
+    });
+    nodes[1].script(|call| refuse(call, error(ErrorCode::Invalid)));
+    let client = connect(&nodes).await;
+    let failed = client.database("app").execute("W", ()).await.unwrap_err();
+    assert_eq!(failed.kind(), &ErrorKind::OutcomeUnknown);
+    assert!(failed.to_string().contains("scripted Invalid"), "{failed}");
+}
+
 #[tokio::test]
 async fn an_overloaded_primary_is_asked_again_itself() {
     let nodes = cluster(3).await;

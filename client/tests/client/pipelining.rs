@@ -226,6 +226,11 @@ async fn answered_below_never_passes_a_call_that_comes_again() {
         for message in &record.messages {
             assert!(message.answered_below >= mark, "mark went back");
             for call in &message.calls {
+                assert_eq!(
+                    call.read_only,
+                    call.id >= 1 << 63,
+                    "reads do not hold the mark"
+                );
                 assert!(call.id >= mark, "id {} came after mark {mark}", call.id);
                 first_seen.insert(call.id, call.retry);
             }
