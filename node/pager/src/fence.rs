@@ -3,7 +3,7 @@
 //! Called by the shim's lock method and by checkpoints; it never touches pages.
 
 use std::ffi::c_int;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libsqlite3_sys as ffi;
 use parking_lot::{Condvar, Mutex};
@@ -89,7 +89,6 @@ impl Fence {
 
     /// Answers an exclusive lock of the fenced slots `first..end`.
     pub(crate) fn acquire(&self, id: ConnectionId, writes: bool, first: usize, end: usize) -> bool {
-        let deadline = Instant::now() + SHORT_HOLDER_WAIT;
         let mut state = self.state.lock();
         loop {
             let held = state.holders[first..end].iter().flatten().next().copied();
@@ -101,7 +100,12 @@ impl Fence {
                 return true;
             }
             let may_wait = writes && !held.is_some_and(|holder| holder.writes);
-            if !may_wait || self.changed.wait_until(&mut state, deadline).timed_out() {
+            if !may_wait
+                || self
+                    .changed
+                    .wait_for(&mut state, SHORT_HOLDER_WAIT)
+                    .timed_out()
+            {
                 return false;
             }
         }

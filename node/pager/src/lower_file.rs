@@ -67,6 +67,18 @@ impl LowerFile {
         }
     }
 
+    pub(crate) fn size(self) -> Result<u64, c_int> {
+        let Some(size) = self.methods().xFileSize else {
+            return Err(ffi::SQLITE_IOERR_FSTAT);
+        };
+        let mut bytes = 0i64;
+        // SAFETY: the file is open and `bytes` outlives the call.
+        match unsafe { size(self.0, &mut bytes) } {
+            ffi::SQLITE_OK => Ok(bytes.unsigned_abs()),
+            code => Err(code),
+        }
+    }
+
     /// Takes or gives back locks of the shared memory; `flags` as in `sqlite3_io_methods.xShmLock`.
     pub(crate) fn shm_lock(self, offset: c_int, count: c_int, flags: c_int) -> c_int {
         match self.methods().xShmLock {

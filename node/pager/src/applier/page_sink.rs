@@ -93,7 +93,12 @@ impl<'a> PageSink<'a> {
     ) -> Result<(), ApplyError> {
         let file = |code| ApplyError::File { code };
         let given = self.given.take().unwrap_or_default();
-        let mut pages: Vec<u32> = (present + 1..=self.page_count).collect();
+        // Past its end the file has nothing to give; the check at commit finds what is missing then.
+        let in_file = main.size().map_err(file)? / u64::from(self.page_size.get());
+        let end = self
+            .page_count
+            .min(u32::try_from(in_file).unwrap_or(u32::MAX));
+        let mut pages: Vec<u32> = (present + 1..=end).collect();
         index
             .for_each_frame(1, index.max_frame().map_err(file)?, |_, pgno| {
                 pages.push(pgno)

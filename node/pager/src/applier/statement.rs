@@ -19,7 +19,7 @@ impl Statement {
                 connection.handle(),
                 sql.as_ptr(),
                 -1,
-                ffi::SQLITE_PREPARE_PERSISTENT as u32,
+                ffi::SQLITE_PREPARE_PERSISTENT,
                 &raw mut statement,
                 std::ptr::null_mut(),
             )

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use halite_ltx::{PageNo, PageSize};
 use libsqlite3_sys as ffi;
@@ -25,6 +24,9 @@ use crate::wal_index::WalIndex;
 
 /// Files that SQLite keeps beside a database.
 const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
+
+/// Pause between two attempts to take the fence: other programs hold these locks for one transaction or one checkpoint.
+const FENCE_RETRY_MS: i32 = 2;
 
 /// A path with something appended to the file name.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -234,17 +236,16 @@ fn raise_fence(
     let file = unsafe { vfs::lower_file(&state) }.ok_or_else(|| code_error(ffi::SQLITE_MISUSE))?;
     // SAFETY: the keeper has just read, so its shared memory is mapped; the index is not used once the keeper is closed.
     let index = unsafe { WalIndex::new(file) };
-    let deadline = Instant::now() + options.lock_timeout;
+    let mut tries = options.lock_timeout.as_millis() / u128::from(FENCE_RETRY_MS.unsigned_abs());
     loop {
         match shared.fence.raise(file) {
             ffi::SQLITE_OK => break,
             code if code & 0xff == ffi::SQLITE_BUSY => {
-                if Instant::now() >= deadline {
-                    return Err(OpenError::Locked {
-                        path: shared.path.clone(),
-                    });
-                }
-                std::thread::sleep(std::time::Duration::from_millis(2));
+                tries = tries.checked_sub(1).ok_or_else(|| OpenError::Locked {
+                    path: shared.path.clone(),
+                })?;
+                // SAFETY: sleeps through the VFS, as SQLite's own busy handler does.
+                unsafe { ffi::sqlite3_sleep(FENCE_RETRY_MS) };
             }
             code => return Err(code_error(code)),
         }

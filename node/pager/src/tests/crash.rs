@@ -294,6 +294,31 @@ fn redo_without_anything_to_do_checks_the_state() {
 }
 
 #[test]
+fn redo_to_an_absurd_size_is_refused() {
+    let directory = tempfile::tempdir().expect("directory");
+    let database =
+        Database::open(directory.path().join("a.db"), &OpenOptions::default()).expect("open");
+    let target = ApplyTarget {
+        page_count: u32::MAX - 1,
+        expected_pre: None,
+        expected_post: None,
+    };
+    let mut applier = database.applier().expect("applier");
+    let page = crate::blank_page::blank_page(database.page_size(), crate::AutoVacuum::None);
+    let error = applier
+        .redo::<ApplyError>(target, |sink| sink.page(halite_ltx::PageNo::FIRST, &page))
+        .expect_err("absurd");
+    assert!(
+        matches!(
+            error,
+            ApplyError::Size { .. } | ApplyError::MissingPage { .. }
+        ),
+        "{error}"
+    );
+    assert_eq!(database.page_count(), 0);
+}
+
+#[test]
 fn redo_goes_back_to_blank() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("a.db");
@@ -318,4 +343,37 @@ fn redo_goes_back_to_blank() {
     let crashed = directory.path().join("crashed.db");
     crash_copy(&path, &crashed);
     redo(&crashed, &log.lock(), &states, 0, 0);
+}
+
+#[test]
+fn wal_index_tells_the_page_of_every_frame() {
+    use std::os::unix::fs::FileExt;
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("a.db");
+    let database = Database::open(&path, &options(512)).expect("open");
+    let writer = database.writer(recording(&Log::default())).expect("writer");
+    writer
+        .connection()
+        .execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES (zeroblob(5000000)); UPDATE t SET a = zeroblob(4000000)")
+        .expect("write");
+    let index = database.shared.index.get().expect("index");
+    let frames = index.max_frame().expect("frames");
+    assert!(frames > 4096 * 3, "several regions frames={frames}");
+    // A copy, as opening the original here would cost its locks.
+    let copy = directory.path().join("copy.db");
+    crash_copy(&path, &copy);
+    let wal = std::fs::File::open(with_suffix(&copy, "-wal")).expect("wal");
+    let mut seen = 0;
+    for (from, to) in [(1, frames), (4061, 4065), (8157, 8160), (frames, frames)] {
+        index
+            .for_each_frame(from, to, |frame, pgno| {
+                let mut header = [0u8; 4];
+                wal.read_exact_at(&mut header, 32 + u64::from(frame - 1) * 536)
+                    .expect("header");
+                assert_eq!(pgno, u32::from_be_bytes(header), "frame {frame}");
+                seen += 1;
+            })
+            .expect("frames");
+    }
+    assert_eq!(seen, frames + 5 + 4 + 1);
 }

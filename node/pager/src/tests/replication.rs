@@ -473,6 +473,7 @@ fn scrub_finds_rotten_bytes() {
             .complete
     );
     assert_eq!(database.scrub().expect("scrub").damaged, []);
+    let healthy = super::support::pages(database);
     // Another process flips a bit in page 5 and destroys the schema on page 1.
     let rot = format!(
         "printf x | dd of={path} bs=1 seek=18000 conv=notrunc && printf y | dd of={path} bs=1 seek=4000 conv=notrunc",
@@ -489,4 +490,21 @@ fn scrub_finds_rotten_bytes() {
     let report = database.scrub().expect("scrub");
     assert_eq!(report.damaged, [PageNo::new(1), PageNo::new(5)]);
     assert_eq!(report.pages, database.page_count());
+    // The pages of a healthy copy repair it.
+    let known = ApplyTarget {
+        page_count: database.page_count(),
+        expected_pre: None,
+        expected_post: Some(database.checksum()),
+    };
+    let mut applier = database.applier().expect("applier");
+    applier
+        .apply::<ApplyError>(known, |sink| {
+            for &pgno in &report.damaged {
+                sink.page(pgno, &healthy[pgno.get() as usize - 1])?;
+            }
+            Ok(())
+        })
+        .expect("repair");
+    assert_eq!(database.scrub().expect("scrub").damaged, []);
+    assert_eq!(stock_reads(database.path(), "PRAGMA integrity_check"), "ok");
 }
