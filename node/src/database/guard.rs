@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use rusqlite::ffi;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
@@ -72,6 +73,8 @@ impl Guard {
             deadline: AtomicU64::new(u64::MAX),
             expired: AtomicBool::new(false),
         });
+        // Shadow tables and the schema are not written directly, whatever the authorizer misses.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         let authorizer = state.clone();
         connection.authorizer(Some(move |context: AuthContext<'_>| {
             authorizer.authorize(&context)
@@ -93,6 +96,7 @@ impl Guard {
             .deadline
             .store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.state.expired.store(false, Ordering::Relaxed);
+        self.state.refusal.lock().take();
         self.state.mode.store(mode as u8, Ordering::Relaxed);
         let result = work();
         self.disarm();

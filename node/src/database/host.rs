@@ -37,7 +37,7 @@ impl SystemHost {
     }
 }
 
-#[expect(
+#[allow(
     clippy::disallowed_methods,
     reason = "the one place of this module where the real clock is read"
 )]

@@ -31,6 +31,7 @@ mod gate;
 pub(super) mod inbox;
 mod interactive;
 mod redo;
+mod redo_spool;
 pub(super) mod shared;
 
 /// Statements of callers kept prepared.
@@ -57,7 +58,7 @@ struct Lane {
     last_timestamp_ms: i64,
     idle_at: Option<Instant>,
     /// An own entry that the quorum has and SQLite could not write: comes before everything else.
-    unwritten: Option<PendingApply>,
+    unwritten: Option<Box<PendingApply>>,
 }
 
 /// Opens the file, redoes what the log has, and starts the lane's thread.
@@ -299,7 +300,7 @@ impl Lane {
     /// Writes an own entry that SQLite could not.
     fn retry_unwritten(&mut self) {
         if let Some(entry) = self.unwritten.take() {
-            self.catch_up(entry);
+            self.catch_up(*entry);
         }
     }
 

@@ -121,6 +121,15 @@ impl Sessions {
         }
     }
 
+    /// The latest time of any entry that named a session, in milliseconds since 1970; 0 if there is none.
+    pub(super) fn last_used_ms(&self) -> i64 {
+        self.clients
+            .values()
+            .map(|client| client.last_used_ms)
+            .max()
+            .unwrap_or(0)
+    }
+
     /// The form that checkpoints and page diffs carry; sessions in order of their ids.
     pub(super) fn to_proto(&self) -> v1::Sessions {
         let mut session: Vec<v1::Session> = self

@@ -177,11 +177,7 @@ pub(super) fn run(
 
 /// Names of the result columns.
 pub(super) fn columns(prepared: &Prepared<'_>) -> Vec<String> {
-    prepared
-        .column_names()
-        .into_iter()
-        .map(str::to_owned)
-        .collect()
+    prepared.column_names().map(str::to_owned).collect()
 }
 
 /// Takes a row over; also returns what it costs in bytes.

@@ -170,7 +170,7 @@ impl Lane {
     }
 
     /// Our own entry: SQLite has published it, or `Err` if it could not.
-    pub(super) fn finish_own(&mut self, entry: PendingApply) -> Result<(), PendingApply> {
+    pub(super) fn finish_own(&mut self, entry: PendingApply) -> Result<(), Box<PendingApply>> {
         match self.writer.last_commit() {
             CommitOutcome::Published { .. } => {
                 self.finish(entry);
@@ -178,7 +178,7 @@ impl Lane {
             }
             outcome => {
                 tracing::error!(database = %self.spec.name, ?outcome, "agreed transaction could not be written here");
-                Err(entry)
+                Err(Box::new(entry))
             }
         }
     }

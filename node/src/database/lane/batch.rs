@@ -182,10 +182,18 @@ impl Lane {
                 .and_then(|()| self.own("RELEASE job")),
         };
         match (ran, end) {
-            (Err(error), _) => Outcome::Failed(error),
+            (Err(error), _) => Outcome::Failed(self.tell_primary(error)),
             (Ok(_), Err(error)) => Outcome::Failed(self.explain(error)),
             (Ok((results, true)), Ok(())) => Outcome::Wrote(results),
             (Ok((results, false)), Ok(())) => Outcome::Read(results),
+        }
+    }
+
+    /// SQL that was interrupted because leadership is lost: its caller is told where to turn to.
+    fn tell_primary(&self, error: v1::Error) -> v1::Error {
+        match error.code() {
+            v1::ErrorCode::NotPrimary => self.inbox.closed().unwrap_or(error),
+            _ => error,
         }
     }
 
@@ -214,7 +222,7 @@ impl Lane {
                 let written = self.finish_own(entry);
                 answer(entries, index, None);
                 if let Err(entry) = written {
-                    self.catch_up(entry);
+                    self.catch_up(*entry);
                 }
             }
             (Decision::NotProposed(error), _) => answer(entries, 0, Some((error.clone(), error))),
@@ -237,7 +245,8 @@ impl Lane {
         Attempt::Answered
     }
 
-    /// Deferred foreign keys are violated by some job: finds it by halving.
+    /// Deferred foreign keys are violated by some job: finds it by halving. (Jobs that make each other good in one transaction are never
+    /// told apart: what is committed satisfies the constraints either way.)
     fn split(&mut self, entries: Vec<Entry>, error: rusqlite::Error) -> Attempt {
         let mut jobs: Vec<WriteJob> = entries.into_iter().map(|entry| entry.job).collect();
         if jobs.len() == 1 {
@@ -283,7 +292,7 @@ impl Lane {
                 let written = self.finish_own(entry);
                 answer(entries, index, None);
                 if let Err(entry) = written {
-                    self.catch_up(entry);
+                    self.catch_up(*entry);
                 }
             }
             (Decision::NotProposed(error), _) | (Decision::NotReached, Err(error)) => {

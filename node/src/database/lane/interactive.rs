@@ -20,8 +20,6 @@ struct Progress {
     answered_below: u64,
     deadline: Instant,
     last_insert_rowid: i64,
-    /// Bytes of rows that may still be given back.
-    budget: usize,
     /// One entry per statement that ran, for the outcome.
     rows_affected: Vec<u64>,
     last_insert_rowids: Vec<i64>,
@@ -41,7 +39,6 @@ impl Lane {
             answered_below: options.answered_below,
             deadline: self.host.now() + options.duration_max.min(TRANSACTION_MAX),
             last_insert_rowid: 0,
-            budget: RESULT_BYTES_MAX,
             rows_affected: Vec::new(),
             last_insert_rowids: Vec::new(),
         };
@@ -134,8 +131,9 @@ impl Lane {
         progress: &mut Progress,
         text: &v1::Statement,
     ) -> Result<v1::StatementResult, TransactionFailure> {
+        let mut budget = RESULT_BYTES_MAX;
         let ran = self.guard.armed(Mode::Interactive, progress.deadline, || {
-            statement::run(self.connection(), &self.guard, text, &mut progress.budget)
+            statement::run(self.connection(), &self.guard, text, &mut budget)
         });
         match ran {
             Ok(mut ran) => {

@@ -3,11 +3,14 @@
 //! In one atomic apply every page touched after the last finished checkpoint comes from the log, and every page that only the WAL holds is put
 //! back from the file. The checksum at the end decides whether the file may be read.
 
+use std::io::BufReader;
+
 use halite_ltx::{Checksum, Position, Txid};
 use halite_pager::{Applier, ApplyTarget};
 use halite_proto::v1;
 
 use super::apply::{PagesError, describe, pour};
+use super::redo_spool::RedoSpool;
 use crate::database::sessions::Sessions;
 use crate::database::{Applied, CommittedLtx, Health, Redo};
 
@@ -19,57 +22,10 @@ pub(super) struct Redone {
     pub(super) health: Health,
 }
 
-/// Where C and the entries after it lead.
-struct Plan {
-    redone: Redone,
-    entries: Vec<CommittedLtx>,
-}
-
-/// Brings the file to M.
+/// Brings the file to M. Where that is can only be told when all entries have been seen, so they are looked at first and applied after.
 pub(super) fn redo(applier: &mut Applier, redo: Redo) -> Redone {
-    let (mut plan, broken) = plan(redo);
-    let applied = plan.redone.applied;
-    let target = ApplyTarget {
-        page_count: applied.page_count,
-        expected_pre: None,
-        expected_post: Some(applied.position.checksum),
-    };
-    let page_size = applier.database().page_size();
-    let result = match broken {
-        Some(why) => Err(PagesError::Mismatch(why)),
-        None => applier.redo(target, |sink| {
-            for entry in &plan.entries {
-                let reader = std::io::BufReader::new(entry.reader());
-                pour(
-                    reader,
-                    sink,
-                    page_size,
-                    Txid::new(entry.command.txid),
-                    entry.command.commit_pages,
-                )?;
-            }
-            Ok::<(), PagesError>(())
-        }),
-    };
-    if let Err(error) = result {
-        let why = format!(
-            "the file cannot be brought to position {}: {}",
-            applied.position,
-            describe(&error)
-        );
-        tracing::error!(path = %applier.database().path().display(), %why, "database needs repair");
-        plan.redone.health = Health::NeedsRepair {
-            why,
-            readable: false,
-        };
-    }
-    plan.redone
-}
-
-/// Follows the entries from C on, without touching the file. The second value says what is wrong with them.
-fn plan(redo: Redo) -> (Plan, Option<String>) {
-    let mut redone = match redo.checkpoint {
-        Some(checkpoint) => from_checkpoint(&checkpoint),
+    let mut redone = match &redo.checkpoint {
+        Some(checkpoint) => from_checkpoint(checkpoint),
         None => Redone {
             applied: Applied::ZERO,
             sessions: Sessions::default(),
@@ -77,17 +33,30 @@ fn plan(redo: Redo) -> (Plan, Option<String>) {
             health: Health::Fine,
         },
     };
-    let mut entries = Vec::new();
-    for entry in redo.entries {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                return (
-                    Plan { redone, entries },
-                    Some(format!("the log cannot be read: {error}")),
-                );
-            }
+    let mut spool = RedoSpool::new(applier.database().path());
+    let result = follow(&mut redone, redo, &mut spool)
+        .map_err(PagesError::Mismatch)
+        .and_then(|()| apply(applier, redone.applied, &mut spool));
+    if let Err(error) = result {
+        let position = redone.applied.position;
+        let why = format!(
+            "the file cannot be brought to position {position}: {}",
+            describe(&error)
+        );
+        tracing::error!(path = %applier.database().path().display(), %why, "database needs repair");
+        redone.health = Health::NeedsRepair {
+            why,
+            readable: false,
         };
+    }
+    redone
+}
+
+/// Follows the entries from C on, without touching the file. An error says what is wrong with them.
+fn follow(redone: &mut Redone, redo: Redo, spool: &mut RedoSpool) -> Result<(), String> {
+    for entry in redo.entries {
+        let entry: CommittedLtx =
+            entry.map_err(|error| format!("the log cannot be read: {error}"))?;
         let command = &entry.command;
         let here = redone.applied.position;
         let txid = Txid::new(command.txid);
@@ -95,11 +64,10 @@ fn plan(redo: Redo) -> (Plan, Option<String>) {
             continue;
         }
         if txid != here.txid.next() || command.pre_checksum != here.checksum.get() {
-            let why = format!(
-                "the log does not follow the checkpoint position={here} entry_txid={txid} entry_pre_checksum={:016x}",
+            return Err(format!(
+                "the log does not follow position={here} entry_txid={txid} entry_pre_checksum={:016x}",
                 command.pre_checksum
-            );
-            return (Plan { redone, entries }, Some(why));
+            ));
         }
         redone.applied = Applied {
             position: Position::new(txid, Checksum::new(command.post_checksum)),
@@ -110,12 +78,35 @@ fn plan(redo: Redo) -> (Plan, Option<String>) {
             .sessions
             .record(entry.index, command.timestamp_ms, &command.outcomes);
         redone.last_timestamp_ms = redone.last_timestamp_ms.max(command.timestamp_ms);
-        entries.push(entry);
+        spool
+            .push(entry)
+            .map_err(|error| format!("no room for the entries to redo: {error}"))?;
     }
-    (Plan { redone, entries }, None)
+    Ok(())
+}
+
+fn apply(applier: &mut Applier, applied: Applied, spool: &mut RedoSpool) -> Result<(), PagesError> {
+    let target = ApplyTarget {
+        page_count: applied.page_count,
+        expected_pre: None,
+        expected_post: Some(applied.position.checksum),
+    };
+    let page_size = applier.database().page_size();
+    applier.redo(target, |sink| {
+        // In the order of the log: the last content of a page counts.
+        spool.for_each(|txid, commit_pages, reader| {
+            pour(BufReader::new(reader), sink, page_size, txid, commit_pages)
+        })
+    })?;
+    Ok(())
 }
 
 fn from_checkpoint(checkpoint: &v1::DatabaseCheckpoint) -> Redone {
+    let sessions = checkpoint
+        .sessions
+        .as_ref()
+        .map(Sessions::from_proto)
+        .unwrap_or_default();
     Redone {
         applied: Applied {
             position: Position::new(
@@ -125,12 +116,8 @@ fn from_checkpoint(checkpoint: &v1::DatabaseCheckpoint) -> Redone {
             raft_index: checkpoint.raft_index,
             page_count: checkpoint.page_count,
         },
-        sessions: checkpoint
-            .sessions
-            .as_ref()
-            .map(Sessions::from_proto)
-            .unwrap_or_default(),
-        last_timestamp_ms: 0,
+        last_timestamp_ms: sessions.last_used_ms(),
+        sessions,
         health: Health::Fine,
     }
 }

@@ -3,7 +3,9 @@
 use halite_proto::v1::ErrorCode;
 
 use super::harness::*;
-use crate::database::{ApplyError, Health, Leadership};
+use std::sync::Arc;
+
+use crate::database::{ApplyError, ChunkSource, Health, Leadership};
 
 const TABLE: &str = "CREATE TABLE t(id INTEGER PRIMARY KEY, v)";
 
@@ -173,4 +175,63 @@ fn shutdown_at_a_shut_gate_rolls_back() {
     primary.stop();
     assert_eq!(code(&answer(receiver)), ErrorCode::OutcomeUnknown);
     assert!(wait(database.apply(log.committed()[0].clone())).is_err());
+}
+
+/// Fails the first few times it is asked.
+struct Flaky {
+    data: bytes::Bytes,
+    failures_left: std::sync::atomic::AtomicU32,
+}
+
+impl ChunkSource for Flaky {
+    fn chunk(&self, _number: u32) -> std::io::Result<bytes::Bytes> {
+        use std::sync::atomic::Ordering;
+        let failing = self
+            .failures_left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            });
+        match failing {
+            Ok(_) => Err(std::io::Error::other("disk on fire")),
+            Err(_) => Ok(self.data.clone()),
+        }
+    }
+}
+
+#[test]
+fn entry_that_cannot_be_written_now_is_tried_again_in_order() {
+    let (dir, log, primary, _follower) = pair(&[
+        TABLE,
+        "INSERT INTO t(v) VALUES('a')",
+        "INSERT INTO t(v) VALUES('b')",
+    ]);
+    let entries = log.committed();
+    let node = Node::start(&TestLog::new(), &dir.path().join("c.db"));
+    node.database.open_lane(LEADERSHIP);
+    let mut first = entries[0].clone();
+    let data = std::mem::take(&mut first.command.data);
+    first.command.chunks = 1;
+    first.chunks = Some(Arc::new(Flaky {
+        data,
+        failures_left: 2.into(),
+    }));
+    let mut health = node.database.health();
+    let first = node.database.apply(first);
+    let later: Vec<_> = entries[1..]
+        .iter()
+        .map(|entry| node.database.apply(entry.clone()))
+        .collect();
+    let behind = wait(health.wait_for(|health| matches!(health, Health::Behind { .. })))
+        .expect("alive")
+        .clone();
+    assert!(behind.trouble().contains("disk on fire"), "{behind:?}");
+    // It has given up the lane by itself, and a closing is answered meanwhile.
+    assert_eq!(code(&node.run("SELECT 1")), ErrorCode::Unavailable);
+    answer(node.database.close_lane(None));
+    answer(first).expect("applied at last");
+    later
+        .into_iter()
+        .for_each(|reply| answer(reply).expect("applied"));
+    assert_eq!(*node.database.health().borrow(), Health::Fine);
+    node.assert_same(&primary);
 }
