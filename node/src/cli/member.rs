@@ -22,7 +22,7 @@ pub(crate) enum MemberCommand {
         id: u64,
         /// The address that it advertises
         #[arg(value_name = "HOST:PORT", value_parser = parse_addr)]
-        addr: String,
+        member_addr: String,
     },
     /// Let a caught-up member vote
     Promote {
@@ -59,7 +59,7 @@ pub(crate) async fn run(command: MemberCommand, global: &GlobalArgs) -> Result<O
     let admin = global.connect().await?.admin();
     let topology = match command {
         MemberCommand::List => admin.list_members().await?,
-        MemberCommand::Add { id, addr } => admin.add_member(id, addr).await?,
+        MemberCommand::Add { id, member_addr } => admin.add_member(id, member_addr).await?,
         MemberCommand::Promote { id } => admin.promote_member(id).await?,
         MemberCommand::Remove { id } => admin.remove_member(id).await?,
     };

@@ -108,6 +108,35 @@ fn addresses_are_a_list() {
     );
 }
 
+/// An argument of a command with the name of a global one would silently take its place.
+#[test]
+fn the_address_of_a_new_member_is_not_the_address_of_the_cluster() {
+    let cli = parse("halite --addr a:1 member add 4 db4:7000").unwrap();
+    assert_eq!(cli.global.addr, ["a:1"]);
+    fn check(command: &clap::Command, global: &[String]) {
+        for argument in command
+            .get_arguments()
+            .filter(|argument| !argument.is_global_set())
+        {
+            let id = argument.get_id().to_string();
+            assert!(!global.contains(&id), "{} {id}", command.get_name());
+        }
+        command
+            .get_subcommands()
+            .for_each(|command| check(command, global));
+    }
+    let command = Cli::command();
+    let global = command
+        .get_arguments()
+        .filter(|argument| argument.is_global_set());
+    check(
+        &command,
+        &global
+            .map(|argument| argument.get_id().to_string())
+            .collect::<Vec<_>>(),
+    );
+}
+
 #[test]
 fn every_command_says_what_it_is_for() {
     fn check(command: &clap::Command) {

@@ -43,7 +43,8 @@ pub(super) enum NodeState {
         last_log_index: u64,
         committed_index: u64,
         applied_index: u64,
-        lag_ms: u64,
+        /// `None`: never caught up yet.
+        lag_ms: Option<u64>,
         uptime_ms: u64,
         version: String,
     },
@@ -212,7 +213,7 @@ fn reachable(node: &NodeStatus) -> NodeState {
         last_log_index: node.last_log_index,
         committed_index: node.committed_index,
         applied_index: node.applied_index,
-        lag_ms: node.lag_ms,
+        lag_ms: (node.lag_ms != u64::MAX).then_some(node.lag_ms),
         uptime_ms: node.uptime_ms,
         version: node.version.clone(),
     }

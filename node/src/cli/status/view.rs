@@ -79,7 +79,10 @@ fn node_cells(node: &NodeReport) -> Vec<String> {
             let [term, log, committed, applied] =
                 [term, last_log_index, committed_index, applied_index]
                     .map(|number| number.to_string());
-            let (lag, up) = (short_time(*lag_ms), short_time(*uptime_ms));
+            let (lag, up) = (
+                lag_ms.map_or_else(|| "-".to_owned(), short_time),
+                short_time(*uptime_ms),
+            );
             vec![
                 id,
                 node.addr.clone(),
