@@ -9,10 +9,11 @@ mod fake_node;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use halite_client::{Client, params};
 use hdrhistogram::Histogram;
+use tokio::time::Instant;
 
 fn main() {
     let numbers: Vec<u64> = std::env::args()

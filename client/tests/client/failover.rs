@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::join_all;
 use halite_client::{Client, ErrorKind, params};
 use halite_proto::v1::{ErrorCode, MemberInfo, Topology};
+use tokio::time::Instant;
 
 use crate::fake_node::{Action, FakeNode, FakeState, addresses, cluster, error, lead, refuse};
 use crate::{connect, connect_with, until};
