@@ -91,7 +91,17 @@ impl Applier {
     ///
     /// `fill` gives every page touched after the position that the last checkpoint made durable, up to the target (replaying the
     /// transactions in order does that). In the same atomic transaction every page that only the WAL holds, and every page past
-    /// the end of what the WAL says, is put back from the database file. Run it before anything else is written.
+    /// the end of what the WAL says, is put back from the database file. Run it before anything else is written; running it
+    /// again after another crash is harmless.
+    ///
+    /// What readers can see meanwhile, stock programs included:
+    /// - before it, what recovery made of the WAL: a prefix of published transactions, so a committed state. Transactions whose
+    ///   gate was still shut have no commit frame there. The state may be older or newer than the target;
+    /// - during it, the same: nothing becomes visible before the commit frame, and the checksum is compared before that;
+    /// - after it, exactly the target.
+    ///
+    /// A checkpoint that was cut short has copied pages of states up to the target only, provided that its position was recorded
+    /// before it began. Readers do not see them: the WAL, synced before pages were copied, holds those pages as well.
     pub fn redo<E: From<ApplyError>>(
         &mut self,
         target: ApplyTarget,

@@ -11,6 +11,9 @@ use crate::wal_index::FRAME_HEADER_BYTES;
 /// Frame bytes kept in memory before a transaction is read back from the WAL instead.
 const KEPT_BYTES_MAX: usize = 4 << 20;
 
+/// Memory that stays allocated between transactions: a process may hold many databases.
+const IDLE_BYTES_MAX: usize = 256 << 10;
+
 /// A write that cannot come from SQLite's WAL writer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct UnexpectedWrite;
@@ -30,7 +33,7 @@ impl Capture {
     pub(crate) fn clear(&mut self) {
         self.first_frame = 0;
         self.page_numbers.clear();
-        if self.frames.capacity() > 2 * KEPT_BYTES_MAX {
+        if self.frames.capacity() > IDLE_BYTES_MAX {
             self.frames = Vec::new();
         }
         self.frames.clear();

@@ -12,6 +12,56 @@
 //! (`stat`) is harmless.
 //!
 //! Called by the node's lanes, appliers, readers, archiver and start-up code.
+//!
+//! A primary and a follower, with the shortest way between them:
+//!
+//! ```
+//! use std::sync::mpsc;
+//!
+//! use halite_ltx::PageNo;
+//! use halite_pager::{
+//!     ApplyError, ApplyTarget, CaptureError, CapturedTransaction, Database, Gate, GateVerdict, OpenOptions,
+//! };
+//!
+//! type Entry = (ApplyTarget, Vec<(PageNo, Vec<u8>)>);
+//! struct ToFollower(mpsc::Sender<Entry>);
+//!
+//! impl Gate for ToFollower {
+//!     fn commit(&self, transaction: &CapturedTransaction<'_>) -> GateVerdict {
+//!         let mut pages = Vec::new();
+//!         let read = transaction.for_each_page(|pgno, page| {
+//!             pages.push((pgno, page.to_vec()));
+//!             Ok::<(), CaptureError>(())
+//!         });
+//!         let target = ApplyTarget {
+//!             page_count: transaction.page_count(),
+//!             expected_pre: Some(transaction.pre_checksum()),
+//!             expected_post: Some(transaction.post_checksum()),
+//!         };
+//!         match read {
+//!             Ok(()) if self.0.send((target, pages)).is_ok() => GateVerdict::Open,
+//!             _ => GateVerdict::Refuse,
+//!         }
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! let primary = Database::open(directory.path().join("primary.db"), &OpenOptions::default())?;
+//! let follower = Database::open(directory.path().join("follower.db"), &OpenOptions::default())?;
+//! let (send, entries) = mpsc::channel();
+//! let writer = primary.writer(Box::new(ToFollower(send)))?;
+//! let mut applier = follower.applier()?;
+//! writer.connection().execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES (1)")?;
+//! for (target, pages) in entries.try_iter() {
+//!     applier.apply::<ApplyError>(target, |sink| {
+//!         pages.iter().try_for_each(|(pgno, page)| sink.page(*pgno, page))
+//!     })?;
+//! }
+//! assert_eq!(primary.checksum(), follower.checksum());
+//! # Ok(())
+//! # }
+//! ```
 
 pub use applier::{Applier, ApplyTarget, PageSink};
 pub use captured_transaction::CapturedTransaction;

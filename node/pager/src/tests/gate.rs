@@ -257,6 +257,44 @@ fn full_disk_after_the_gate_is_told_apart_and_can_be_made_good() {
 }
 
 #[test]
+fn failing_disk_at_every_write_of_a_commit_leaves_a_working_database() {
+    let mut pair = Pair::new(&options(1024));
+    pair.sql("PRAGMA cache_size = 10; CREATE TABLE t(a INTEGER PRIMARY KEY, b)");
+    pair.sync();
+    let database = Arc::clone(pair.writer.database());
+    let mut applier = database.applier().expect("applier");
+    let large = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60)
+        INSERT OR REPLACE INTO t SELECT i, randomblob(700) FROM n";
+    for code in [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_FULL] {
+        for sql in [
+            large,
+            "UPDATE t SET b = randomblob(650)",
+            "INSERT INTO t VALUES (NULL, 1)",
+        ] {
+            // The page of the commit frame, or, where frames were rewritten, one of the checksums after it.
+            database
+                .shared
+                .faults
+                .after_open
+                .store(code, Ordering::SeqCst);
+            assert!(pair.writer.connection().execute_batch(sql).is_err());
+            assert_eq!(pair.writer.last_commit(), CommitOutcome::FailedAfterOpen);
+            assert!(pair.writer.connection().is_autocommit());
+            let agreed = pair.log.lock().last().expect("agreed").clone();
+            agreed.apply_to(&mut applier).expect("apply again");
+            pair.sync();
+            database.shared.faults.frame.store(code, Ordering::SeqCst);
+            assert!(pair.writer.connection().execute_batch(sql).is_err());
+            assert_eq!(pair.writer.last_commit(), CommitOutcome::NotReached);
+            assert!(pair.writer.connection().is_autocommit());
+            pair.sql(sql);
+            pair.sync();
+        }
+    }
+    assert_eq!(stock_reads(database.path(), "PRAGMA integrity_check"), "ok");
+}
+
+#[test]
 fn snapshots_stay_consistent_while_the_lane_writes() {
     let pair = Pair::new(&options(1024));
     pair.sql("CREATE TABLE t(a INTEGER PRIMARY KEY, b)");

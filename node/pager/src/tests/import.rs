@@ -93,6 +93,41 @@ fn hot_wal_of_a_killed_program_is_imported() {
 }
 
 #[test]
+fn refused_import_leaves_the_database_as_it_was() {
+    let mut pair = Pair::new(&options(4096));
+    pair.sql("CREATE TABLE keep(a); INSERT INTO keep VALUES (zeroblob(300000))");
+    pair.sync();
+    let source = pair.directory.path().join("source.db");
+    assert!(stock(&source, ROWS).status.success());
+    let refuse = |_: &crate::CapturedTransaction<'_>| crate::GateVerdict::Refuse;
+    let mut writer = pair
+        .writer
+        .database()
+        .writer(Box::new(refuse))
+        .expect("writer");
+    writer
+        .connection()
+        .execute_batch("PRAGMA cache_size = 10")
+        .expect("cache");
+    let error = writer.import(&source).expect_err("refused");
+    assert!(matches!(error, ImportError::Sqlite(_)), "{error}");
+    assert_eq!(writer.last_commit(), CommitOutcome::Refused);
+    pair.sync();
+    pair.sql("INSERT INTO keep VALUES (2)");
+    pair.sync();
+    assert_eq!(
+        stock_reads(pair.writer.database().path(), "SELECT count(*) FROM keep"),
+        "2"
+    );
+    // The same connection can go on as well.
+    writer
+        .connection()
+        .query_row("SELECT count(*) FROM keep", [], |_| Ok(()))
+        .expect("read");
+    writer.import(&source).expect_err("refused again");
+}
+
+#[test]
 fn what_cannot_be_imported_is_told_and_changes_nothing() {
     let mut pair = Pair::new(&options(4096));
     pair.sql("CREATE TABLE keep(a)");
