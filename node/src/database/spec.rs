@@ -72,6 +72,8 @@ pub struct DatabaseOptions {
     pub checkpoint_wal_bytes: u64,
     /// A checkpoint is due when nothing happened for this long and the WAL is not empty.
     pub checkpoint_idle: Duration,
+    /// A batch that has worked for this long takes no further job, so that the first ones need not wait for a long queue of slow ones.
+    pub batch_work_max: Duration,
     /// Write jobs that may wait for the lane; more are refused as unavailable.
     pub queued_jobs_max: usize,
     /// Time, randomness and threads.
@@ -83,6 +85,7 @@ impl Default for DatabaseOptions {
         DatabaseOptions {
             checkpoint_wal_bytes: 16 << 20,
             checkpoint_idle: Duration::from_secs(5),
+            batch_work_max: Duration::from_millis(20),
             queued_jobs_max: 65_536,
             host: SystemHost::shared(),
         }
@@ -94,6 +97,7 @@ impl fmt::Debug for DatabaseOptions {
         f.debug_struct("DatabaseOptions")
             .field("checkpoint_wal_bytes", &self.checkpoint_wal_bytes)
             .field("checkpoint_idle", &self.checkpoint_idle)
+            .field("batch_work_max", &self.batch_work_max)
             .field("queued_jobs_max", &self.queued_jobs_max)
             .finish_non_exhaustive()
     }

@@ -1,5 +1,6 @@
 //! Lanes, followers, readers and page diffs against the real pager.
 
+mod failover;
 mod gate;
 mod group_commit;
 mod harness;

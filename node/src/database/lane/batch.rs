@@ -6,7 +6,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use halite_proto::v1;
@@ -21,8 +20,6 @@ use crate::database::{CallKey, WriteJob, failure, statement};
 
 /// Jobs in one batch.
 pub(super) const BATCH_JOBS_MAX: usize = 256;
-/// A batch that has worked for this long takes no further job, so that the first ones need not wait for a long queue of slow ones.
-const BATCH_WORK_MAX: Duration = Duration::from_millis(20);
 /// Rows that one write may give back, in bytes: they are held until the quorum has answered.
 pub(super) const RESULT_BYTES_MAX: usize = 64 << 20;
 
@@ -101,7 +98,7 @@ impl Lane {
                 places.insert(key, entries.len());
             }
             entries.push(Entry { job, outcome });
-            if self.host.now().saturating_duration_since(started) > BATCH_WORK_MAX {
+            if self.host.now().saturating_duration_since(started) > self.options.batch_work_max {
                 self.inbox.put_back(jobs.collect());
                 break;
             }

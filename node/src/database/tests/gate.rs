@@ -39,9 +39,9 @@ fn entry_of_a_closed_gate_is_applied_when_it_comes_after_all() {
     assert_eq!(primary.integer("SELECT count(*) FROM t"), 0);
     log.set(Delivery::AtOnce);
     log.deliver();
-    follower.assert_same(&primary);
     let mut applied = primary.database.applied();
     wait(applied.wait_for(|applied| applied.position.txid.get() == 2)).expect("alive");
+    follower.assert_same(&primary);
     assert_eq!(primary.integer("SELECT count(*) FROM t"), 1);
     primary.database.open_lane(Leadership {
         term: 2,

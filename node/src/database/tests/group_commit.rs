@@ -1,8 +1,12 @@
 //! Jobs in one batch do not disturb each other.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use halite_proto::v1::{self, ErrorCode};
 
 use super::harness::*;
+use crate::database::{Database, DatabaseOptions, Redo};
 
 const TABLE: &str = "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT UNIQUE)";
 
@@ -183,7 +187,7 @@ fn job_is_interrupted_at_its_deadline_and_the_others_are_kept() {
     let (mut endless, never) = sql_job(
         "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) INSERT INTO t(v) SELECT x FROM n WHERE x < 0",
     );
-    endless.deadline = std::time::Instant::now() + std::time::Duration::from_millis(100);
+    endless.deadline = Instant::now() + Duration::from_millis(100);
     let answers = primary.one_batch(vec![
         sql_job("INSERT INTO t(v) VALUES('a')"),
         (endless, never),
@@ -199,7 +203,7 @@ fn job_is_interrupted_at_its_deadline_and_the_others_are_kept() {
 fn expired_job_is_not_run() {
     let (_dir, _log, primary, _follower) = pair(&[TABLE]);
     let (mut late, answered) = sql_job("INSERT INTO t(v) VALUES('a')");
-    late.deadline = std::time::Instant::now();
+    late.deadline = Instant::now();
     primary.database.submit(vec![late]);
     assert_eq!(code(&answer(answered)), ErrorCode::DeadlineExceeded);
     assert_eq!(primary.integer("SELECT count(*) FROM t"), 0);
@@ -255,4 +259,33 @@ fn arguments_are_checked() {
             assert_eq!(code(&result), ErrorCode::Invalid, "{sql}");
         }
     }
+}
+
+#[test]
+fn slow_batch_is_cut_and_everybody_is_answered() {
+    let dir = tempfile::tempdir().expect("dir");
+    let log = TestLog::new();
+    let options = DatabaseOptions {
+        batch_work_max: Duration::ZERO,
+        ..options()
+    };
+    let database = Database::open(
+        spec(&dir.path().join("a.db")),
+        Redo::nothing(),
+        log.clone(),
+        Arc::new(Checkpoints::default()),
+        options,
+    )
+    .expect("opened");
+    log.follow(&database);
+    database.open_lane(LEADERSHIP);
+    let mut jobs = vec![sql_job(TABLE)];
+    jobs.extend((0..9).map(|n| sql_job(&format!("INSERT INTO t(v) VALUES({n})"))));
+    let (jobs, receivers): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
+    database.submit(jobs);
+    for (n, receiver) in receivers.into_iter().enumerate() {
+        let result = answer(receiver).expect("written").results.remove(0);
+        assert_eq!(result.last_insert_rowid, n as i64, "in order");
+    }
+    assert_eq!(log.committed().len(), 10, "each is a batch of its own");
 }

@@ -209,6 +209,8 @@ pub(super) struct Node {
 pub(super) fn options() -> DatabaseOptions {
     DatabaseOptions {
         checkpoint_idle: Duration::from_secs(3600),
+        // A slow machine must not cut in two what a test means to be one batch.
+        batch_work_max: Duration::from_secs(3600),
         ..DatabaseOptions::default()
     }
 }
