@@ -18,7 +18,7 @@ pub const TRANSACTION_MAX: Duration = Duration::from_secs(5);
 /// What a caller asks for when it begins a transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct TransactionOptions {
-    /// Idempotency key of the whole transaction: a second commit under the same key is answered as committed without being run.
+    /// Idempotency key of the whole transaction: if one with this key is committed already, beginning it fails with `AlreadyExists`.
     pub key: Option<CallKey>,
     /// All calls of this client below this one have been answered to it.
     pub answered_below: u64,

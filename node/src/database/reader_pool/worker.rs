@@ -1,8 +1,10 @@
 //! One reader thread: its connections, and how it runs a job.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use halite_proto::v1;
 use rusqlite::Connection;
@@ -14,6 +16,8 @@ use crate::database::{Database, DatabaseId, Host, failure, statement};
 
 /// Statements kept prepared per connection.
 const STATEMENT_CACHE: usize = 128;
+/// Connections kept per thread; beyond it the one unused for longest is closed.
+const LINKS_MAX: usize = 64;
 /// A reply carries about this many bytes of rows at most, unless a single row is larger.
 const PIECE_BYTES: usize = 128 << 10;
 /// A reply carries this many rows at most.
@@ -24,6 +28,8 @@ struct Link {
     guard: Guard,
     /// Of the database's content; see `Shared::generation`.
     generation: u64,
+    /// When it was used last, in jobs of the thread.
+    used: u64,
 }
 
 /// Answers on their way to one sink.
@@ -35,6 +41,7 @@ pub(super) struct Worker {
     host: Arc<dyn Host>,
     links: HashMap<DatabaseId, Link>,
     stop: Arc<AtomicBool>,
+    jobs: u64,
 }
 
 impl Worker {
@@ -44,6 +51,7 @@ impl Worker {
             host,
             links: HashMap::new(),
             stop: Arc::default(),
+            jobs: 0,
         }
     }
 
@@ -99,7 +107,8 @@ impl Worker {
                 "the database needs repair on this node: read from another one",
             ));
         }
-        let link = link(&mut self.links, &self.host, &self.stop, &job.database)?;
+        self.jobs += 1;
+        let link = self.link(&job.database)?;
         let mut pieces = Pieces {
             job,
             gathered,
@@ -126,48 +135,66 @@ impl Worker {
         pieces.finish();
         Ok(())
     }
-}
 
-/// The thread's connection to a database.
-fn link<'a>(
-    links: &'a mut HashMap<DatabaseId, Link>,
-    host: &Arc<dyn Host>,
-    stop: &Arc<AtomicBool>,
-    database: &Database,
-) -> Result<&'a Link, v1::Error> {
-    let id = database.spec().id;
-    let generation = database.shared.generation();
-    if links
-        .get(&id)
-        .is_some_and(|link| link.generation != generation)
-    {
-        links.remove(&id);
-    }
-    match links.entry(id) {
-        std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
-        std::collections::hash_map::Entry::Vacant(entry) => {
-            let pager = database.shared.pager().ok_or_else(|| {
-                failure::unavailable(
-                    "the database is being closed",
-                    std::time::Duration::from_millis(200),
-                )
-            })?;
-            let mut connection = pager
-                .reader()
-                .map_err(|error| failure::internal(format!("reader cannot be opened: {error}")))?;
-            connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
-            let stop = stop.clone();
-            let guard = Guard::install(&mut connection, host.clone(), move || {
-                stop.load(Ordering::Relaxed)
-            })
-            .map_err(|error| failure::internal(format!("reader cannot be guarded: {error}")))?;
-            Ok(entry.insert(Link {
-                connection,
-                guard,
-                generation,
-            }))
+    /// The thread's connection to a database.
+    fn link(&mut self, database: &Database) -> Result<&Link, v1::Error> {
+        let id = database.spec().id;
+        let generation = database.shared.generation();
+        if self
+            .links
+            .get(&id)
+            .is_some_and(|link| link.generation != generation)
+        {
+            self.links.remove(&id);
+        }
+        if self.links.len() >= LINKS_MAX && !self.links.contains_key(&id) {
+            let oldest = self
+                .links
+                .iter()
+                .min_by_key(|(_, link)| link.used)
+                .map(|(id, _)| *id);
+            oldest.map(|id| self.links.remove(&id));
+        }
+        let used = self.jobs;
+        match self.links.entry(id) {
+            Entry::Occupied(entry) => {
+                let link = entry.into_mut();
+                link.used = used;
+                Ok(link)
+            }
+            Entry::Vacant(entry) => {
+                let link = open_link(database, &self.host, &self.stop, generation, used)?;
+                Ok(entry.insert(link))
+            }
         }
     }
+}
+
+fn open_link(
+    database: &Database,
+    host: &Arc<dyn Host>,
+    stop: &Arc<AtomicBool>,
+    generation: u64,
+    used: u64,
+) -> Result<Link, v1::Error> {
+    let pager = database.shared.pager().ok_or_else(|| {
+        failure::unavailable("the database is being closed", Duration::from_millis(200))
+    })?;
+    let mut connection = pager
+        .reader()
+        .map_err(|error| failure::internal(format!("reader cannot be opened: {error}")))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    let stop = stop.clone();
+    let guard = Guard::install(&mut connection, host.clone(), move || {
+        stop.load(Ordering::Relaxed)
+    })
+    .map_err(|error| failure::internal(format!("reader cannot be guarded: {error}")))?;
+    Ok(Link {
+        connection,
+        guard,
+        generation,
+        used,
+    })
 }
 
 /// Runs one statement and hands its rows on in pieces.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use halite_ltx::PageSize;
 use halite_proto::v1;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::database::*;
@@ -170,6 +170,20 @@ impl Proposer for TestLog {
 pub(super) struct Checkpoints {
     pub(super) target: Mutex<Option<v1::DatabaseCheckpoint>>,
     pub(super) done: Mutex<Option<v1::DatabaseCheckpoint>>,
+    finished: Condvar,
+}
+
+impl Checkpoints {
+    /// Waits until a checkpoint has brought `txid` into the file.
+    pub(super) fn wait_done(&self, txid: u64) {
+        let mut done = self.done.lock();
+        while done.as_ref().is_none_or(|done| done.txid < txid) {
+            assert!(
+                !self.finished.wait_for(&mut done, PATIENCE).timed_out(),
+                "no checkpoint"
+            );
+        }
+    }
 }
 
 impl CheckpointStore for Checkpoints {
@@ -189,6 +203,7 @@ impl CheckpointStore for Checkpoints {
             "the target comes before"
         );
         *self.done.lock() = Some(done.clone());
+        self.finished.notify_all();
         Ok(())
     }
 }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::harness::*;
-use crate::database::{Applied, Database, Health, OpenError, Redo};
+use crate::database::{Applied, Database, DatabaseOptions, Health, OpenError, Redo};
 
 /// Copies database and WAL as they are on disk at this moment: what a power loss may leave.
 fn copy(from: &Path, to: &Path, with_wal: bool) {
@@ -231,7 +232,7 @@ fn growing_wal_is_checkpointed_by_the_lane() {
     let dir = tempfile::tempdir().expect("dir");
     let log = TestLog::new();
     let checkpoints = Arc::new(Checkpoints::default());
-    let small = crate::database::DatabaseOptions {
+    let small = DatabaseOptions {
         checkpoint_wal_bytes: 256 << 10,
         ..options()
     };
@@ -263,4 +264,111 @@ fn growing_wal_is_checkpointed_by_the_lane() {
             .len()
             < 2 << 20
     );
+}
+
+#[test]
+fn idle_database_is_checkpointed() {
+    let dir = tempfile::tempdir().expect("dir");
+    let log = TestLog::new();
+    let checkpoints = Arc::new(Checkpoints::default());
+    let options = DatabaseOptions {
+        checkpoint_idle: Duration::from_millis(20),
+        ..options()
+    };
+    let path = dir.path().join("a.db");
+    let database = Database::open(
+        spec(&path),
+        Redo::nothing(),
+        log.clone(),
+        checkpoints.clone(),
+        options,
+    )
+    .expect("opened");
+    log.follow(&database);
+    database.open_lane(LEADERSHIP);
+    for txid in 1..=3 {
+        let (write, receiver) = sql_job(&format!("CREATE TABLE t{txid}(v)"));
+        database.submit(vec![write]);
+        answer(receiver).expect("written");
+        checkpoints.wait_done(txid);
+    }
+    database.settle();
+    assert_eq!(database.status().wal_bytes, 0);
+}
+
+#[test]
+fn checkpoint_that_a_reader_cuts_short_is_not_called_done_and_survives_a_crash() {
+    let (dir, log, primary, _follower) = pair(&[
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v)",
+        "INSERT INTO t(v) VALUES('a')",
+    ]);
+    let reader = primary
+        .database
+        .shared
+        .pager()
+        .expect("open")
+        .reader()
+        .expect("reader");
+    reader
+        .execute_batch("BEGIN; SELECT * FROM t")
+        .expect("snapshot");
+    for n in 0..20 {
+        primary
+            .run(&format!("INSERT INTO t(v) SELECT randomblob(2000) || {n}"))
+            .expect("written");
+    }
+    let cut = answer(primary.database.checkpoint()).expect_err("a reader is in the way");
+    assert_eq!(cut.code(), halite_proto::v1::ErrorCode::Unavailable);
+    assert!(primary.checkpoints.done.lock().is_none());
+    let target = primary
+        .checkpoints
+        .target
+        .lock()
+        .clone()
+        .expect("noted before");
+    assert_eq!(target.txid, primary.applied().position.txid.get());
+    for (number, with_wal) in [true, false].into_iter().enumerate() {
+        let path = dir.path().join(format!("crash-{number}.db"));
+        copy(&primary.path, &path, with_wal);
+        let node = Node::restart(
+            &TestLog::new(),
+            &path,
+            redo_of(&primary, &log, usize::MAX),
+            Arc::default(),
+        );
+        assert_eq!(*node.database.health().borrow(), Health::Fine);
+        node.assert_same(&primary);
+    }
+    drop(reader);
+    answer(primary.database.checkpoint())
+        .map_err(|error| error.message)
+        .expect("nobody is in the way");
+    assert!(primary.checkpoints.done.lock().is_some());
+}
+
+#[test]
+fn outcomes_survive_a_restart() {
+    let (dir, log, primary, _follower) = pair(&["CREATE TABLE t(v)"]);
+    let write = |node: &Node, call| {
+        let (write, receiver) = keyed("INSERT INTO t VALUES(1)", key(4, call));
+        node.database.submit(vec![write]);
+        answer(receiver).expect("written").raft_index
+    };
+    let first = write(&primary, 1);
+    answer(primary.database.checkpoint())
+        .map_err(|error| error.message)
+        .expect("checkpoint");
+    let second = write(&primary, 2);
+    let path = dir.path().join("c.db");
+    copy(&primary.path, &path, false);
+    let quiet = TestLog::new();
+    let node = Node::restart(
+        &quiet,
+        &path,
+        redo_of(&primary, &log, usize::MAX),
+        Arc::default(),
+    );
+    node.database.open_lane(LEADERSHIP);
+    assert_eq!((write(&node, 1), write(&node, 2)), (first, second));
+    assert_eq!(node.integer("SELECT count(*) FROM t"), 2);
 }
