@@ -113,6 +113,8 @@ impl Shared {
 pub(crate) struct Faults {
     /// SQLite result code for the next frame written to the WAL after a gate has opened; 0 for none.
     pub(crate) after_open: std::sync::atomic::AtomicI32,
+    /// How many writes after the gate has opened succeed before that.
+    pub(crate) after_open_skip: std::sync::atomic::AtomicI32,
     /// SQLite result code for the next plain frame written to the WAL; 0 for none.
     pub(crate) frame: std::sync::atomic::AtomicI32,
     /// SQLite result code for a page written to the database file; 0 for none.

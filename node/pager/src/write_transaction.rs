@@ -329,7 +329,13 @@ fn finish(shared: &Shared, commit: &Commit) -> CommitOutcome {
 
 fn write_opened(shared: &Shared, wal: LowerFile, bytes: &[u8], offset: i64) -> c_int {
     #[cfg(test)]
-    if let Some(code) = take_fault(&shared.faults.after_open) {
+    if shared
+        .faults
+        .after_open_skip
+        .fetch_sub(1, std::sync::atomic::Ordering::SeqCst)
+        <= 0
+        && let Some(code) = take_fault(&shared.faults.after_open)
+    {
         return code;
     }
     #[cfg(not(test))]

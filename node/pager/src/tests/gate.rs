@@ -265,6 +265,31 @@ fn failing_disk_at_every_write_of_a_commit_leaves_a_working_database() {
     let mut applier = database.applier().expect("applier");
     let large = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60)
         INSERT OR REPLACE INTO t SELECT i, randomblob(700) FROM n";
+    // Frames that were spilled and changed again get their checksums rewritten after the commit frame.
+    let rewritten = format!("BEGIN; {large}; UPDATE t SET b = randomblob(640); COMMIT");
+    for skipped in [0, 1, 2, 20] {
+        database
+            .shared
+            .faults
+            .after_open_skip
+            .store(skipped, Ordering::SeqCst);
+        database
+            .shared
+            .faults
+            .after_open
+            .store(ffi::SQLITE_IOERR_WRITE, Ordering::SeqCst);
+        assert!(pair.writer.connection().execute_batch(&rewritten).is_err());
+        assert_eq!(pair.writer.last_commit(), CommitOutcome::FailedAfterOpen);
+        assert_eq!(stock_reads(database.path(), "PRAGMA integrity_check"), "ok");
+        let agreed = pair.log.lock().last().expect("agreed").clone();
+        agreed.apply_to(&mut applier).expect("apply again");
+        pair.sync();
+    }
+    database
+        .shared
+        .faults
+        .after_open_skip
+        .store(0, Ordering::SeqCst);
     for code in [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_FULL] {
         for sql in [
             large,
