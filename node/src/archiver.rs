@@ -18,32 +18,47 @@ use crate::cluster::Cluster;
 use crate::cluster::role::Role;
 use sync::DatabaseArchive;
 
-/// Where databases are archived, and how often.
-#[derive(Debug, Clone)]
-pub struct ArchiverOptions {
-    /// Destination of each database: by name, and one for all others (each in a directory of its own below it).
-    pub destinations: HashMap<String, Vec<String>>,
-    /// URL under which databases without one of their own are archived, as `<url>/<name>`.
-    pub default_url: Option<String>,
+/// One place that a database is archived to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveTarget {
+    /// Where.
+    pub url: String,
     /// How often what is new is written.
     pub sync_interval: Duration,
 }
 
+/// Where databases are archived, and how often.
+#[derive(Debug, Clone, Default)]
+pub struct ArchiverOptions {
+    /// Targets of the databases that name their own; an empty list: nowhere.
+    pub own: HashMap<String, Vec<ArchiveTarget>>,
+    /// Where all others go, each into a directory of its own below it.
+    pub default: Option<ArchiveTarget>,
+}
+
 impl ArchiverOptions {
-    /// The URLs that a database is archived to.
-    pub fn urls(&self, name: &str) -> Vec<String> {
-        if let Some(urls) = self.destinations.get(name) {
-            return urls.clone();
+    /// The targets of a database.
+    pub fn targets(&self, name: &str) -> Vec<ArchiveTarget> {
+        if let Some(own) = self.own.get(name) {
+            return own.clone();
         }
-        self.default_url
-            .iter()
-            .map(|url| format!("{}/{name}", url.trim_end_matches('/')))
-            .collect()
+        let below = |target: &ArchiveTarget| ArchiveTarget {
+            url: format!("{}/{name}", target.url.trim_end_matches('/')),
+            sync_interval: target.sync_interval,
+        };
+        self.default.iter().map(below).collect()
     }
 
     /// Nothing is archived.
     pub fn is_empty(&self) -> bool {
-        self.default_url.is_none() && self.destinations.values().all(Vec::is_empty)
+        self.default.is_none() && self.own.values().all(Vec::is_empty)
+    }
+
+    /// The shortest interval of all targets.
+    fn tick(&self) -> Duration {
+        let own = self.own.values().flatten();
+        let all = own.chain(&self.default).map(|target| target.sync_interval);
+        all.min().unwrap_or(Duration::from_secs(1))
     }
 }
 
@@ -54,7 +69,7 @@ pub(crate) async fn run(
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut archives: HashMap<(u64, String), DatabaseArchive> = HashMap::new();
-    let mut tick = tokio::time::interval(options.sync_interval);
+    let mut tick = tokio::time::interval(options.tick());
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let last = tokio::select! {
@@ -62,7 +77,7 @@ pub(crate) async fn run(
             _ = stopping.wait_for(|stopping| *stopping) => true,
         };
         match cluster.role() {
-            Role::Primary { term } => sync_all(&cluster, &options, &mut archives, term).await,
+            Role::Primary { term } => sync_all(&cluster, &options, &mut archives, term, last).await,
             // What is known of the destinations may be wrong by the next time this node leads.
             _ => archives.clear(),
         }
@@ -77,10 +92,11 @@ async fn sync_all(
     options: &ArchiverOptions,
     archives: &mut HashMap<(u64, String), DatabaseArchive>,
     term: u64,
+    now: bool,
 ) {
     for database in cluster.shared().all_databases() {
         let spec = database.spec();
-        for url in options.urls(&spec.name) {
+        for ArchiveTarget { url, sync_interval } in options.targets(&spec.name) {
             let archive = match archives.entry((spec.id.get(), url.clone())) {
                 std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
                 std::collections::hash_map::Entry::Vacant(new) => {
@@ -88,7 +104,7 @@ async fn sync_all(
                     match DestinationUrl::parse(&url) {
                         Ok(parsed) => {
                             let destination = open_destination(&parsed, blocking);
-                            new.insert(DatabaseArchive::new(url, destination, term))
+                            new.insert(DatabaseArchive::new(url, destination, sync_interval))
                         }
                         Err(error) => {
                             warn!(database = %spec.name, %error, "destination not usable");
@@ -97,6 +113,9 @@ async fn sync_all(
                     }
                 }
             };
+            if !now && !archive.is_due() {
+                continue;
+            }
             match archive.sync(cluster, &database, term).await {
                 Ok(0) => {}
                 Ok(transactions) => debug!(database = %spec.name, transactions, "archived"),

@@ -138,7 +138,8 @@ impl Cluster {
 
     /// The primary, if it is another node: where to hand a call on.
     pub(crate) fn other_primary(&self) -> Option<v1::NodeAddress> {
-        self.primary().filter(|p| p.node_id != self.identity().node_id)
+        self.primary()
+            .filter(|p| p.node_id != self.identity().node_id)
     }
 
     pub(crate) fn not_primary(&self) -> ClusterError {
@@ -148,10 +149,12 @@ impl Cluster {
     /// Nothing is served by a node that is not, or no longer, part of the cluster.
     pub(crate) fn check_member(&self) -> Result<(), ClusterError> {
         match self.role() {
-            Role::Removed => {
-                Err(ClusterError::fenced("this node was removed from the cluster and serves nothing".into()))
-            }
-            Role::Joining => Err(ClusterError::unavailable("this node is not part of a cluster yet".into())),
+            Role::Removed => Err(ClusterError::fenced(
+                "this node was removed from the cluster and serves nothing".into(),
+            )),
+            Role::Joining => Err(ClusterError::unavailable(
+                "this node is not part of a cluster yet".into(),
+            )),
             _ => Ok(()),
         }
     }
@@ -161,12 +164,17 @@ impl Cluster {
     }
 
     /// Waits until everything up to `index` is visible on this node.
-    pub(crate) async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), ClusterError> {
+    pub(crate) async fn wait_applied(
+        &self,
+        index: u64,
+        deadline: Instant,
+    ) -> Result<(), ClusterError> {
         if self.applied_index() >= index {
             return Ok(());
         }
         let mut applied = self.shared.applied.subscribe();
-        match tokio::time::timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await {
+        match tokio::time::timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await
+        {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(ClusterError::unavailable("the node is stopping".into())),
             Err(_) => Err(ClusterError::unavailable(format!(
@@ -209,8 +217,17 @@ impl Cluster {
                     voter: voters.contains(id),
                 })
                 .collect(),
-            cluster_id: self.identity().cluster_id().as_deref().unwrap_or_default().to_owned(),
+            cluster_id: self
+                .identity()
+                .cluster_id()
+                .as_deref()
+                .unwrap_or_default()
+                .to_owned(),
         }
+    }
+
+    pub(crate) fn node_name(&self) -> &str {
+        &self.options.node_name
     }
 
     pub(crate) fn addr(&self) -> &str {
@@ -227,30 +244,44 @@ impl Cluster {
         let response = match written {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if error.forward_to_leader().is_some() => return Err(self.not_primary()),
-            Ok(Err(error)) => return Err(ClusterError::unavailable(format!("command not committed: {error}"))),
+            Ok(Err(error)) => {
+                return Err(ClusterError::unavailable(format!(
+                    "command not committed: {error}"
+                )));
+            }
             Err(_) => {
-                return Err(ClusterError::outcome_unknown("no quorum answered the command within 5 s".into()));
+                return Err(ClusterError::outcome_unknown(
+                    "no quorum answered the command within 5 s".into(),
+                ));
             }
         };
         let index = response.log_id.index();
         let reply = command::decode_reply(response.data)?;
         match reply.error {
-            Some(error) => {
-                Err(ClusterError { code: error.code(), message: error.message, primary: None, retry_after_ms: 0 })
-            }
+            Some(error) => Err(ClusterError {
+                code: error.code(),
+                message: error.message,
+                primary: None,
+                retry_after_ms: 0,
+            }),
             None => Ok((index, reply)),
         }
     }
 
     async fn is_initialized(&self) -> Result<bool, ClusterError> {
-        self.raft.is_initialized().await.map_err(|e| ClusterError::unavailable(e.to_string()))
+        self.raft
+            .is_initialized()
+            .await
+            .map_err(|e| ClusterError::unavailable(e.to_string()))
     }
 
     async fn initialize(&self, members: BTreeMap<u64, Member>) -> Result<(), ClusterError> {
         use openraft::error::{InitializeError, RaftError};
         match self.raft.initialize(members).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-            Err(error) => Err(ClusterError::internal(format!("the cluster could not be formed: {error}"))),
+            Err(error) => Err(ClusterError::internal(format!(
+                "the cluster could not be formed: {error}"
+            ))),
         }
     }
 
@@ -283,7 +314,11 @@ impl Cluster {
         let identity = self.identity();
         v1::IdentifyResponse {
             cluster_name: identity.cluster_name.clone(),
-            cluster_id: identity.cluster_id().as_deref().unwrap_or_default().to_owned(),
+            cluster_id: identity
+                .cluster_id()
+                .as_deref()
+                .unwrap_or_default()
+                .to_owned(),
             node_id: identity.node_id,
             instance_id: identity.instance_id.clone(),
             initialized: self.is_initialized().await.unwrap_or(true),
@@ -304,5 +339,8 @@ fn metrics_of(receiver: &MetricsReceiver) -> Metrics {
 }
 
 async fn metrics_changed(receiver: &mut MetricsReceiver) -> Result<(), ClusterError> {
-    receiver.changed().await.map_err(|_| ClusterError::unavailable("raft has stopped".into()))
+    receiver
+        .changed()
+        .await
+        .map_err(|_| ClusterError::unavailable("raft has stopped".into()))
 }

@@ -20,6 +20,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tracing::{error, info, warn};
 
+pub use crate::api::grpc::Limits;
 use crate::api::grpc::{AdminService, SqlService};
 use crate::api::router::Router;
 use crate::archiver::{self, ArchiverOptions};
@@ -48,6 +49,8 @@ pub struct ServerOptions {
     pub cluster: ClusterOptions,
     /// The archive part.
     pub archiver: ArchiverOptions,
+    /// What clients may ask for at one time.
+    pub limits: Limits,
     /// Threads that run reads.
     pub reader_threads: usize,
 }
@@ -100,7 +103,10 @@ enum Ended {
 ///
 /// # Errors
 /// [`ServeError`]; a clean stop is `Ok`.
-pub async fn serve(options: ServerOptions, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+pub async fn serve(
+    options: ServerOptions,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
     let (stop, stopping) = watch::channel(false);
     let life = lives(options, stopping);
     tokio::pin!(life, shutdown);
@@ -113,12 +119,18 @@ pub async fn serve(options: ServerOptions, shutdown: impl Future<Output = ()>) -
     }
 }
 
-async fn lives(options: ServerOptions, mut stopping: watch::Receiver<bool>) -> Result<(), ServeError> {
+async fn lives(
+    options: ServerOptions,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), ServeError> {
     let mut first = true;
     loop {
         match live(&options, stopping.clone()).await {
             Ok(Ended::Shutdown) => return Ok(()),
-            Ok(Ended::RaftStopped(why)) => error!(why, "the node's storage failed: starting anew until it works"),
+            Ok(Ended::RaftStopped(why)) => error!(
+                why,
+                "the node's storage failed: starting anew until it works"
+            ),
             Err(error) if first => return Err(error),
             Err(ServeError::Refused(error)) => return Err(ServeError::Refused(error)),
             Err(error) => warn!(%error, "not started yet, trying again"),
@@ -131,20 +143,30 @@ async fn lives(options: ServerOptions, mut stopping: watch::Receiver<bool>) -> R
     }
 }
 
-async fn live(options: &ServerOptions, stopping: watch::Receiver<bool>) -> Result<Ended, ServeError> {
+async fn live(
+    options: &ServerOptions,
+    stopping: watch::Receiver<bool>,
+) -> Result<Ended, ServeError> {
     let addr = options.listen;
     // The port first: a second node on the same machine finds out before it touches anything.
-    let listener = TcpListener::bind(addr).await.map_err(|source| ServeError::Listen { addr, source })?;
+    let listener = TcpListener::bind(addr)
+        .await
+        .map_err(|source| ServeError::Listen { addr, source })?;
     let cluster = Cluster::start(options.cluster.clone()).await?;
-    let readers = ReaderPool::start(options.reader_threads, SystemHost::shared()).map_err(ServeError::Threads)?;
+    let readers = ReaderPool::start(options.reader_threads, SystemHost::shared())
+        .map_err(ServeError::Threads)?;
     cluster.use_readers(readers.clone());
     let router = Router::new(cluster.clone(), readers.clone());
 
     let (stop_grpc, grpc_stopping) = watch::channel(false);
     let (stop_archiver, archiver_stopping) = watch::channel(false);
-    let grpc = tokio::spawn(serve_grpc(listener, router, grpc_stopping));
+    let grpc = tokio::spawn(serve_grpc(listener, router, options.limits, grpc_stopping));
     info!(node = options.cluster.node_id, %addr, "listening");
-    let archiver = tokio::spawn(archiver::run(cluster.clone(), options.archiver.clone(), archiver_stopping));
+    let archiver = tokio::spawn(archiver::run(
+        cluster.clone(),
+        options.archiver.clone(),
+        archiver_stopping,
+    ));
 
     let ended = wait(&cluster, options, stopping).await;
 
@@ -160,7 +182,9 @@ async fn live(options: &ServerOptions, stopping: watch::Receiver<bool>) -> Resul
         Ok(Err(_)) => warn!("the gRPC server did not end cleanly"),
         Err(_) => warn!("calls were still under way after 5 s"),
     }
-    tokio::task::spawn_blocking(move || readers.shutdown()).await.unwrap_or_default();
+    tokio::task::spawn_blocking(move || readers.shutdown())
+        .await
+        .unwrap_or_default();
     cluster.shutdown().await;
     ended
 }
@@ -172,7 +196,11 @@ async fn wait(
 ) -> Result<Ended, ServeError> {
     let form = async {
         if options.cluster.initial_members.is_empty() {
-            info!("waiting to be added: halite member add {} {}", options.cluster.node_id, cluster.addr());
+            info!(
+                "waiting to be added: halite member add {} {}",
+                options.cluster.node_id,
+                cluster.addr()
+            );
             return Ok(());
         }
         formation::form(cluster, &options.cluster.initial_members).await
@@ -191,28 +219,35 @@ async fn wait(
 async fn serve_grpc(
     listener: TcpListener,
     router: Arc<Router>,
+    limits: Limits,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let cluster = router.cluster().clone();
     let incoming = TcpListenerStream::new(listener);
-    let incoming = futures::StreamExt::map(incoming, |stream: std::io::Result<tokio::net::TcpStream>| {
-        if let Ok(stream) = &stream {
-            // A connection that is gone already says so when it is read.
-            let _ = stream.set_nodelay(true);
-        }
-        stream
-    });
+    let incoming = futures::StreamExt::map(
+        incoming,
+        |stream: std::io::Result<tokio::net::TcpStream>| {
+            if let Ok(stream) = &stream {
+                // A connection that is gone already says so when it is read.
+                let _ = stream.set_nodelay(true);
+            }
+            stream
+        },
+    );
     Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .add_service(
-            HaliteServer::new(SqlService::new(router))
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            HaliteServer::new(SqlService::new(router, limits))
+                .max_decoding_message_size(limits.message_bytes_max)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         )
-        .add_service(AdminServer::new(AdminService::new(cluster.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(
+            AdminServer::new(AdminService::new(cluster.clone()))
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
+        )
         .add_service(
             PeerServer::new(PeerService::new(cluster))
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)

@@ -11,6 +11,8 @@ mod transaction;
 pub(crate) use admin_service::AdminService;
 pub(crate) use sql_service::SqlService;
 
+use std::time::Duration;
+
 use halite_proto::{error_detail, v1};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -32,4 +34,17 @@ fn forwarded<T>(message: T) -> tonic::Request<T> {
 
 fn status_of(error: &v1::Error) -> Status {
     error_detail::to_status(error)
+}
+
+/// What clients may ask of a node at one time.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Session streams.
+    pub sessions_max: usize,
+    /// Calls of one session that may be under way; a client that sends more is not read until some are answered.
+    pub calls_per_session_max: u32,
+    /// Largest message of a client, in bytes.
+    pub message_bytes_max: usize,
+    /// Longest interactive transaction; never more than the lane's own limit.
+    pub transaction_max: Duration,
 }

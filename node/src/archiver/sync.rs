@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use halite_archive::{
     BatchError, Destination, DestinationError, LevelZeroBatch, SnapshotSpec, list_all, put_snapshot,
@@ -9,6 +10,7 @@ use halite_archive::{
 use halite_ltx::{PageNo, Txid};
 use halite_proto::v1;
 use halite_proto::v1::command::Kind;
+use tokio::time::Instant;
 
 use crate::cluster::{Cluster, ClusterError, ltx_log};
 use crate::database::Database;
@@ -45,6 +47,8 @@ pub(super) struct DatabaseArchive {
     listed: bool,
     txid: u64,
     next_index: u64,
+    sync_interval: Duration,
+    due: Instant,
 }
 
 /// What the log still has for the archive.
@@ -61,15 +65,26 @@ enum Collected {
 }
 
 impl DatabaseArchive {
-    pub(super) fn new(url: String, destination: Arc<dyn Destination>, term: u64) -> Self {
+    pub(super) fn new(
+        url: String,
+        destination: Arc<dyn Destination>,
+        sync_interval: Duration,
+    ) -> Self {
         Self {
             url,
             destination,
-            term,
+            term: 0,
             listed: false,
             txid: 0,
             next_index: 0,
+            sync_interval,
+            due: Instant::now(),
         }
+    }
+
+    /// The interval since the last sync began has passed.
+    pub(super) fn is_due(&self) -> bool {
+        Instant::now() >= self.due
     }
 
     /// Writes what is new; how many transactions.
@@ -79,6 +94,7 @@ impl DatabaseArchive {
         database: &Arc<Database>,
         term: u64,
     ) -> Result<u64, SyncError> {
+        self.due = Instant::now() + self.sync_interval;
         let id = database.spec().id.get();
         let applied = database.status().applied;
         if !self.listed || self.term != term {

@@ -10,10 +10,13 @@ use tracing::{debug, warn};
 
 use super::error::ClusterError;
 use super::formation::identify;
+use super::identity::REMOVED;
 use super::role::Role;
 use super::{Cluster, purge, start};
 
 const EVERY: Duration = Duration::from_millis(250);
+/// A follower hears from the primary many times a second.
+const ALONE_AFTER: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(cluster: Arc<Cluster>) {
     let mut stopping = cluster.stopping.subscribe();
@@ -31,8 +34,27 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
         {
             debug!(%error, "chores are put off");
         }
+        if cluster.lag().is_none_or(|lag| lag > ALONE_AFTER) {
+            ask_whether_removed(&cluster).await;
+        }
         if let Err(error) = purge::purge(&cluster).await {
             warn!(%error, "log not purged");
+        }
+    }
+}
+
+/// A node that nobody speaks to may have been removed: it asks those it knew.
+async fn ask_whether_removed(cluster: &Arc<Cluster>) {
+    let identity = cluster.identity();
+    for member in cluster
+        .topology()
+        .members
+        .iter()
+        .filter(|m| m.node_id != identity.node_id)
+    {
+        match identify(cluster, member.node_id, &member.addr).await {
+            Ok(answer) if answer.your_registered_instance_id == REMOVED => return identity.fence(),
+            _ => {}
         }
     }
 }

@@ -128,7 +128,9 @@ impl Cluster {
         let metrics = self.metrics();
         let membership = metrics.membership_config.membership();
         if membership.get_node(&node_id).is_none() {
-            return Ok(());
+            return Err(ClusterError::invalid(format!(
+                "node {node_id} is not a member"
+            )));
         }
         let mut voters: BTreeSet<u64> = membership.voter_ids().collect();
         if voters.remove(&node_id) {

@@ -42,6 +42,8 @@ use crate::database::DatabaseOptions;
 pub struct ClusterOptions {
     /// Id of this node, unique in the cluster for ever.
     pub node_id: u64,
+    /// Name of this node for people.
+    pub node_name: String,
     /// Name of the cluster: nodes of another name are refused.
     pub cluster_name: String,
     /// `host:port` that peers and clients reach this node at.

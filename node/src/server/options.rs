@@ -1,11 +1,11 @@
 //! A configuration as what a node is started with.
 
-use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 
 use super::{ServeError, ServerOptions};
-use crate::archiver::ArchiverOptions;
+use crate::api::grpc::Limits;
+use crate::archiver::{ArchiveTarget, ArchiverOptions};
 use crate::cluster::{ClusterOptions, FirstMember, TcpConnector};
 use crate::config::Config;
 use crate::database::DatabaseOptions;
@@ -21,15 +21,27 @@ pub(super) fn from_config(config: &Config) -> Result<ServerOptions, ServeError> 
     let archiver = archiver_options(config);
     let cluster = ClusterOptions {
         node_id: config.node_id,
+        node_name: config.name.clone(),
         cluster_name: config.cluster.name.clone(),
         addr: config.advertise.clone(),
         data_dir: config.data_dir.clone(),
-        initial_members: config.first_members().into_iter().map(|m| FirstMember { id: m.id, addr: m.addr }).collect(),
+        initial_members: config
+            .first_members()
+            .into_iter()
+            .map(|m| FirstMember {
+                id: m.id,
+                addr: m.addr,
+            })
+            .collect(),
         election_timeout: config.election_timeout,
         heartbeat_interval: config.heartbeat_interval,
         log_cache_bytes: usize::try_from(config.log_cache.bytes()).unwrap_or(usize::MAX),
         database,
-        databases: config.dbs.iter().map(|db| (db.name.clone(), db.page_size)).collect(),
+        databases: config
+            .dbs
+            .iter()
+            .map(|db| (db.name.clone(), db.page_size))
+            .collect(),
         archived: !archiver.is_empty(),
         connector: Arc::new(TcpConnector),
     };
@@ -38,6 +50,13 @@ pub(super) fn from_config(config: &Config) -> Result<ServerOptions, ServeError> 
         listen: resolve(&config.listen)?,
         cluster,
         archiver,
+        limits: Limits {
+            sessions_max: config.limits.max_sessions as usize,
+            calls_per_session_max: config.limits.max_inflight,
+            message_bytes_max: usize::try_from(config.limits.max_message.bytes())
+                .unwrap_or(usize::MAX),
+            transaction_max: config.transaction_timeout,
+        },
         reader_threads: cores.max(READER_THREADS_MIN),
     })
 }
@@ -47,18 +66,33 @@ fn resolve(listen: &str) -> Result<SocketAddr, ServeError> {
         .to_socket_addrs()
         .ok()
         .and_then(|mut addrs| addrs.next())
-        .ok_or_else(|| ServeError::Config(format!("listen address does not resolve: listen={listen:?}")))
+        .ok_or_else(|| {
+            ServeError::Config(format!(
+                "listen address does not resolve: listen={listen:?}"
+            ))
+        })
 }
 
 fn archiver_options(config: &Config) -> ArchiverOptions {
-    let destinations: HashMap<String, Vec<String>> = config
-        .dbs
-        .iter()
-        .filter_map(|db| Some((db.name.clone(), db.replicas.as_ref()?.iter().map(|r| r.url.clone()).collect())))
-        .collect();
-    let own = config.dbs.iter().filter_map(|db| db.replicas.as_ref()).flatten().map(|r| r.sync_interval);
-    let default = config.archive.as_ref();
-    // The shortest interval that anybody asked for: more often than asked does no harm, an idle database costs nothing.
-    let sync_interval = own.chain(default.map(|a| a.sync_interval)).min().unwrap_or(std::time::Duration::from_secs(1));
-    ArchiverOptions { destinations, default_url: default.map(|a| a.url.clone()), sync_interval }
+    let target = |url: &str, sync_interval| ArchiveTarget {
+        url: url.to_owned(),
+        sync_interval,
+    };
+    let own = config.dbs.iter().filter_map(|db| {
+        let replicas = db.replicas.as_ref()?;
+        Some((
+            db.name.clone(),
+            replicas
+                .iter()
+                .map(|r| target(&r.url, r.sync_interval))
+                .collect(),
+        ))
+    });
+    ArchiverOptions {
+        own: own.collect(),
+        default: config
+            .archive
+            .as_ref()
+            .map(|a| target(&a.url, a.sync_interval)),
+    }
 }

@@ -98,7 +98,8 @@ pub struct SessionRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Call {
-    /// Unique per client over all streams and retries; a retry carries the id of the first try.
+    /// Unique per client over all streams and retries; a retry carries the id of the first try. Reads take ids from 2^63 up, which
+    /// answered_below does not cover.
     #[prost(uint64, tag = "1")]
     pub id: u64,
     #[prost(string, tag = "2")]
@@ -318,6 +319,9 @@ pub struct NodeStatus {
     pub cluster_name: ::prost::alloc::string::String,
     #[prost(uint64, tag = "13")]
     pub uptime_ms: u64,
+    /// For people; from the node's configuration.
+    #[prost(string, tag = "14")]
+    pub name: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DatabaseStatus {

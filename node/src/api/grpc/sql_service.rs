@@ -5,28 +5,34 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use halite_proto::v1;
 use halite_proto::v1::halite_server::Halite;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{is_forwarded, ltx_stream, status, status_of, transaction};
+use super::{Limits, is_forwarded, ltx_stream, status, status_of, transaction};
 use crate::api::router::{Router, Session};
 use crate::cluster::ClusterError;
 use crate::database::{CallReply, CallResults, ReplyReceiver, replies};
 
 type BoxStream<T> = futures::stream::BoxStream<'static, Result<T, Status>>;
 
-/// Calls of one session that may be under way; a client that sends more is not read until some are answered.
-const CALLS_PER_SESSION_MAX: u32 = 16_384;
 /// Pieces of large results that may wait to be sent.
 const PIECES_QUEUED_MAX: usize = 64;
 
 pub(crate) struct SqlService {
     router: Arc<Router>,
+    limits: Limits,
+    sessions: Arc<Semaphore>,
 }
 
 impl SqlService {
-    pub(crate) fn new(router: Arc<Router>) -> Self {
-        Self { router }
+    pub(crate) fn new(router: Arc<Router>, limits: Limits) -> Self {
+        let sessions = Arc::new(Semaphore::new(limits.sessions_max));
+        Self {
+            router,
+            limits,
+            sessions,
+        }
     }
 }
 
@@ -38,6 +44,12 @@ impl Halite for SqlService {
         &self,
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let place = self.sessions.clone().try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(format!(
+                "this node serves its most sessions already: max={}",
+                self.limits.sessions_max
+            ))
+        })?;
         let mut requests = request.into_inner();
         let Some(first) = requests.message().await? else {
             return Ok(Response::new(futures::stream::empty().boxed()));
@@ -45,15 +57,21 @@ impl Halite for SqlService {
         let client_id = crate::api::router::client_id(&first.client_id)?;
         let (sink, receiver) = replies(PIECES_QUEUED_MAX);
         let session = Session::new(self.router.clone(), Some(client_id), sink, first.forwarded);
-        let room = Arc::new(Semaphore::new(CALLS_PER_SESSION_MAX as usize));
-        let inbound = tokio::spawn(read_session(
-            self.router.clone(),
+        let room = Arc::new(Semaphore::new(self.limits.calls_per_session_max as usize));
+        let inbound = Inbound {
+            router: self.router.clone(),
             session,
-            room.clone(),
-            first,
-            requests,
-        ));
-        Ok(Response::new(answers(receiver, room, inbound).boxed()))
+            room: room.clone(),
+            calls_max: self.limits.calls_per_session_max as usize,
+        };
+        let inbound = tokio::spawn(inbound.read(first, requests));
+        let answers = Answers {
+            receiver,
+            room,
+            inbound,
+            _place: place,
+        };
+        Ok(Response::new(answers.stream().boxed()))
     }
 
     async fn execute(
@@ -144,6 +162,7 @@ impl Halite for SqlService {
             self.router.cluster().clone(),
             request.into_inner(),
             forwarded,
+            self.limits.transaction_max,
         )
         .await
     }
@@ -181,41 +200,47 @@ fn no_statement() -> Status {
     ClusterError::invalid("the call holds no statement".into()).into()
 }
 
-/// Reads a session's calls until the client goes away.
-async fn read_session(
+/// The incoming half of a session.
+struct Inbound {
     router: Arc<Router>,
     session: Arc<Session>,
     room: Arc<Semaphore>,
-    first: v1::SessionRequest,
-    mut requests: Streaming<v1::SessionRequest>,
-) {
-    let mut request = first;
-    loop {
-        session.set_answered_below(request.answered_below);
-        let mut calls = request.calls;
-        while !calls.is_empty() {
-            let some = calls.len().min(CALLS_PER_SESSION_MAX as usize);
-            let rest = calls.split_off(some);
-            match room.acquire_many(some as u32).await {
-                Ok(permits) => permits.forget(),
-                Err(_) => return,
+    calls_max: usize,
+}
+
+impl Inbound {
+    /// Reads calls until the client goes away.
+    async fn read(self, first: v1::SessionRequest, mut requests: Streaming<v1::SessionRequest>) {
+        let mut request = first;
+        loop {
+            self.session.set_answered_below(request.answered_below);
+            let mut calls = request.calls;
+            while !calls.is_empty() {
+                let rest = calls.split_off(calls.len().min(self.calls_max));
+                let count = u32::try_from(calls.len()).unwrap_or(u32::MAX);
+                match self.room.acquire_many(count).await {
+                    Ok(permits) => permits.forget(),
+                    Err(_) => return,
+                }
+                self.router.route(&self.session, calls);
+                calls = rest;
             }
-            router.route(&session, calls);
-            calls = rest;
-        }
-        match requests.message().await {
-            Ok(Some(next)) => request = next,
-            // The client ended the stream or went away; what is under way finds no receiver.
-            Ok(None) | Err(_) => return,
+            match requests.message().await {
+                Ok(Some(next)) => request = next,
+                // The client ended the stream or went away; what is under way finds no receiver.
+                Ok(None) | Err(_) => return,
+            }
         }
     }
 }
 
-/// What the response stream owns: when the client drops it, reading ends too.
+/// The outgoing half: what the response stream owns. When the client drops it, reading ends too.
 struct Answers {
     receiver: ReplyReceiver,
     room: Arc<Semaphore>,
-    inbound: tokio::task::JoinHandle<()>,
+    inbound: JoinHandle<()>,
+    /// This session's place among those the node serves.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Drop for Answers {
@@ -224,23 +249,16 @@ impl Drop for Answers {
     }
 }
 
-fn answers(
-    receiver: ReplyReceiver,
-    room: Arc<Semaphore>,
-    inbound: tokio::task::JoinHandle<()>,
-) -> impl futures::Stream<Item = Result<v1::SessionResponse, Status>> {
-    let answers = Answers {
-        receiver,
-        room,
-        inbound,
-    };
-    futures::stream::unfold(answers, |mut answers| async move {
-        let replies = answers.receiver.recv().await;
-        let ended = replies.iter().filter(|r| !r.more).count();
-        answers.room.add_permits(ended);
-        let replies = replies.into_iter().map(to_wire).collect();
-        Some((Ok(v1::SessionResponse { replies }), answers))
-    })
+impl Answers {
+    fn stream(self) -> impl futures::Stream<Item = Result<v1::SessionResponse, Status>> {
+        futures::stream::unfold(self, |mut answers| async move {
+            let replies = answers.receiver.recv().await;
+            let ended = replies.iter().filter(|r| !r.more).count();
+            answers.room.add_permits(ended);
+            let replies = replies.into_iter().map(to_wire).collect();
+            Some((Ok(v1::SessionResponse { replies }), answers))
+        })
+    }
 }
 
 fn to_wire(reply: CallReply) -> v1::Reply {

@@ -23,6 +23,7 @@ pub(super) fn status(cluster: &Cluster) -> v1::StatusResponse {
     let node = v1::NodeStatus {
         node_id: cluster.identity().node_id,
         addr: cluster.addr().to_owned(),
+        name: cluster.node_name().to_owned(),
         role: cluster.role().to_wire().into(),
         term: metrics.current_term,
         last_log_index: metrics.last_log_index.unwrap_or(0),

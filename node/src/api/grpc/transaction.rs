@@ -29,6 +29,7 @@ pub(super) async fn run(
     cluster: Arc<Cluster>,
     mut requests: Streaming<v1::TransactionRequest>,
     was_forwarded: bool,
+    transaction_max: Duration,
 ) -> Result<Response<Responses>, Status> {
     cluster.check_member()?;
     let first = requests
@@ -46,7 +47,9 @@ pub(super) async fn run(
             _ => Err(cluster.not_primary().into()),
         };
     }
-    let transaction = open(&cluster, begin).await.map_err(|e| status_of(&e))?;
+    let transaction = open(&cluster, begin, transaction_max)
+        .await
+        .map_err(|e| status_of(&e))?;
     let (answers, queue) = mpsc::channel(ANSWERS_QUEUED_MAX);
     tokio::spawn(serve(transaction, requests, answers));
     Ok(Response::new(ReceiverStream::new(queue).map(Ok).boxed()))
@@ -56,14 +59,18 @@ fn invalid(message: &str) -> Status {
     ClusterError::invalid(message.to_owned()).into()
 }
 
-async fn open(cluster: &Cluster, begin: v1::TransactionBegin) -> Result<Transaction, v1::Error> {
+async fn open(
+    cluster: &Cluster,
+    begin: v1::TransactionBegin,
+    transaction_max: Duration,
+) -> Result<Transaction, v1::Error> {
     let database = cluster
         .shared()
         .database(&begin.database)
         .map_err(|e| e.to_wire())?;
     let duration_max = match begin.deadline_ms {
-        0 => TRANSACTION_MAX,
-        ms => Duration::from_millis(ms.into()).min(TRANSACTION_MAX),
+        0 => transaction_max,
+        ms => Duration::from_millis(ms.into()).min(transaction_max),
     };
     let key = match begin.idempotency_key {
         Some(key) => Some(CallKey {
