@@ -51,7 +51,8 @@ pub use transaction::{
 };
 pub use write_job::{CallKey, WriteJob};
 
-use lane::inbox::{Inbox, Install, Job, Ordered, PendingApply, Task};
+use lane::inbox::Inbox;
+use lane::message::{Install, Job, Ordered, PendingApply, Task};
 use lane::shared::Shared;
 
 /// One SQLite file of this node. See the module.

@@ -21,7 +21,8 @@ use super::{
     OpenError, Proposer, Redo, WriteJob, failure, statement,
 };
 use gate::{Armed, LaneGate};
-use inbox::{Inbox, Job, Ordered, PendingApply, Task, Work};
+use inbox::Inbox;
+use message::{Job, Ordered, PendingApply, Task, Work};
 use shared::Shared;
 
 mod apply;
@@ -30,6 +31,7 @@ mod checkpoint;
 mod gate;
 pub(super) mod inbox;
 mod interactive;
+pub(super) mod message;
 mod redo;
 mod redo_spool;
 pub(super) mod shared;

@@ -9,7 +9,8 @@ use halite_proto::v1;
 use tokio::sync::oneshot;
 
 use super::failure;
-use super::lane::inbox::{Inbox, Job, Step};
+use super::lane::inbox::Inbox;
+use super::lane::message::{Job, Step};
 use super::write_job::CallKey;
 
 /// How long an interactive transaction may hold the lane: other writers wait meanwhile.

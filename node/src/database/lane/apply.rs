@@ -10,7 +10,7 @@ use prost::Message;
 use rusqlite::ErrorCode;
 
 use super::Lane;
-use super::inbox::{Install, PendingApply};
+use super::message::{Install, PendingApply};
 use crate::database::sessions::Sessions;
 use crate::database::{Applied, ApplyError, CommittedLtx, Health, InstallError, failure};
 

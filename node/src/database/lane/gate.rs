@@ -13,7 +13,8 @@ use halite_pager::{CaptureError, CapturedTransaction, Gate, GateVerdict};
 use halite_proto::v1;
 use parking_lot::Mutex;
 
-use super::inbox::{Inbox, Ordered, PendingApply};
+use super::inbox::Inbox;
+use super::message::{Ordered, PendingApply};
 use super::shared::Shared;
 use crate::database::guard::Guard;
 use crate::database::{DatabaseId, Leadership, Proposer, failure};

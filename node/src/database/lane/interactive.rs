@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::Lane;
 use super::batch::{RESULT_BYTES_MAX, is_foreign_key};
 use super::gate::Decision;
-use super::inbox::{Move, Step};
+use super::message::{Move, Step};
 use crate::database::guard::Mode;
 use crate::database::sessions::Lookup;
 use crate::database::transaction::{Begin, Committed, TRANSACTION_MAX, TransactionFailure};
