@@ -21,7 +21,7 @@ use tonic::transport::Server;
 use tracing::{error, info, warn};
 
 pub use crate::api::grpc::Limits;
-use crate::api::grpc::{AdminService, SqlService};
+use crate::api::grpc::{AdminService, SqlService, Stopping};
 use crate::api::router::Router;
 use crate::archiver::{self, ArchiverOptions};
 use crate::cluster::formation;
@@ -240,7 +240,7 @@ async fn serve_grpc(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .add_service(
-            HaliteServer::new(SqlService::new(router, limits))
+            HaliteServer::new(SqlService::new(router, limits, Stopping(stopping.clone())))
                 .max_decoding_message_size(limits.message_bytes_max)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         )
@@ -249,7 +249,7 @@ async fn serve_grpc(
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
         )
         .add_service(
-            PeerServer::new(PeerService::new(cluster))
+            PeerServer::new(PeerService::new(cluster, stopping.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         )

@@ -13,7 +13,9 @@ pub(crate) use sql_service::SqlService;
 
 use std::time::Duration;
 
+use futures::{Stream, StreamExt as _};
 use halite_proto::{error_detail, v1};
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -47,4 +49,24 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Longest interactive transaction; never more than the lane's own limit.
     pub transaction_max: Duration,
+}
+
+/// Tells long streams that the node stops: they end, so that their connections can.
+#[derive(Debug, Clone)]
+pub(crate) struct Stopping(pub(crate) watch::Receiver<bool>);
+
+impl Stopping {
+    /// `stream` until the node stops.
+    pub(crate) fn end<T: Send + 'static>(
+        &self,
+        stream: impl Stream<Item = T> + Send + 'static,
+    ) -> futures::stream::BoxStream<'static, T> {
+        let mut stopping = self.0.clone();
+        stream
+            .take_until(async move {
+                // A sender that is gone means that the node is, too.
+                let _ = stopping.wait_for(|stopping| *stopping).await;
+            })
+            .boxed()
+    }
 }

@@ -14,6 +14,7 @@ use openraft::error::Fatal;
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use prost::Message as _;
 use rand::RngCore as _;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -25,11 +26,12 @@ type BoxStream<T> = futures::stream::BoxStream<'static, Result<T, Status>>;
 
 pub(crate) struct PeerService {
     cluster: Arc<Cluster>,
+    stopping: watch::Receiver<bool>,
 }
 
 impl PeerService {
-    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
-        Self { cluster }
+    pub(crate) fn new(cluster: Arc<Cluster>, stopping: watch::Receiver<bool>) -> Self {
+        Self { cluster, stopping }
     }
 
     fn verify<T>(&self, request: &Request<T>) -> Result<u64, Status> {
@@ -74,7 +76,12 @@ impl Peer for PeerService {
             Ok(result) => Ok(convert::append_result_to_wire(result)),
             Err(error) => Err(fatal(error)),
         });
-        Ok(Response::new(responses.boxed()))
+        let mut stopping = self.stopping.clone();
+        let stopped = async move {
+            // A sender that is gone means that the node is, too.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        };
+        Ok(Response::new(responses.take_until(stopped).boxed()))
     }
 
     async fn vote(

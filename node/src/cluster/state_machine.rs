@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use halite_log::{EntryPayload, LogId, LogStore, MetaKey, TypeConfig};
@@ -31,6 +32,9 @@ use super::opener::Opener;
 use super::role::Role;
 use super::snapshot::{SnapshotBuilder, SnapshotData, of_catalog};
 use crate::database::{ApplyError, Database, DatabaseId, Health, Leadership, ReaderPool};
+
+/// How often a wait for the disk looks whether the disk has failed.
+const FAILURE_CHECK: Duration = Duration::from_millis(200);
 
 /// What the state machine shares with the rest of the node.
 pub(crate) struct Shared {
@@ -152,6 +156,26 @@ impl StateMachine {
         })
     }
 
+    /// Until the entry is on this disk. A log whose disk failed says so, or this would wait for ever.
+    async fn wait_flushed(
+        &self,
+        flushed: &mut watch::Receiver<Option<u64>>,
+        index: u64,
+    ) -> io::Result<()> {
+        loop {
+            let reached = flushed.wait_for(|flushed| *flushed >= Some(index));
+            match tokio::time::timeout(FAILURE_CHECK, reached).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(_)) => return Err(io::Error::other("the log is closed")),
+                Err(_) => {
+                    if let Some(why) = self.shared.log.failure() {
+                        return Err(io::Error::other(why));
+                    }
+                }
+            }
+        }
+    }
+
     async fn apply_metadata(&self, index: u64, kind: Kind) -> io::Result<v1::CommandReply> {
         let (reply, effect) = self.shared.catalog.lock().apply(index, kind);
         match effect {
@@ -233,10 +257,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let (entry, responder) = next?;
             let log_id = entry.log_id();
             let index = log_id.index();
-            flushed
-                .wait_for(|flushed| *flushed >= Some(index))
-                .await
-                .map_err(|_| io::Error::other("the log is closed"))?;
+            self.wait_flushed(&mut flushed, index).await?;
             last = Some(log_id);
             let mut reply = v1::CommandReply::default();
             match entry.payload {

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Limits, is_forwarded, ltx_stream, status, status_of, transaction};
+use super::{Limits, Stopping, is_forwarded, ltx_stream, status, status_of, transaction};
 use crate::api::router::{Router, Session};
 use crate::cluster::ClusterError;
 use crate::database::{CallReply, CallResults, ReplyReceiver, replies};
@@ -23,15 +23,17 @@ pub(crate) struct SqlService {
     router: Arc<Router>,
     limits: Limits,
     sessions: Arc<Semaphore>,
+    stopping: Stopping,
 }
 
 impl SqlService {
-    pub(crate) fn new(router: Arc<Router>, limits: Limits) -> Self {
+    pub(crate) fn new(router: Arc<Router>, limits: Limits, stopping: Stopping) -> Self {
         let sessions = Arc::new(Semaphore::new(limits.sessions_max));
         Self {
             router,
             limits,
             sessions,
+            stopping,
         }
     }
 }
@@ -71,7 +73,7 @@ impl Halite for SqlService {
             inbound,
             _place: place,
         };
-        Ok(Response::new(answers.stream().boxed()))
+        Ok(Response::new(self.stopping.end(answers.stream())))
     }
 
     async fn execute(
@@ -180,9 +182,9 @@ impl Halite for SqlService {
         &self,
         _request: Request<v1::WatchTopologyRequest>,
     ) -> Result<Response<Self::WatchTopologyStream>, Status> {
-        Ok(Response::new(
-            status::watch_topology(self.router.cluster().clone()).boxed(),
-        ))
+        Ok(Response::new(self.stopping.end(status::watch_topology(
+            self.router.cluster().clone(),
+        ))))
     }
 
     type StreamLtxStream = BoxStream<v1::StreamLtxResponse>;
@@ -192,7 +194,7 @@ impl Halite for SqlService {
         request: Request<v1::StreamLtxRequest>,
     ) -> Result<Response<Self::StreamLtxStream>, Status> {
         let stream = ltx_stream::stream(self.router.cluster().clone(), request.into_inner())?;
-        Ok(Response::new(stream.boxed()))
+        Ok(Response::new(self.stopping.end(stream)))
     }
 }
 
