@@ -7,6 +7,7 @@
 //! `--json`, for programs; everything else goes to standard error.
 
 mod argv;
+mod bench;
 mod database;
 mod error;
 mod export;
@@ -81,6 +82,7 @@ enum CliCommand {
     #[command(subcommand)]
     Member(member::MemberCommand),
     Transfer(member::TransferArgs),
+    Bench(bench::BenchArgs),
     /// Print the version; with --verbose, what it is made of
     Version,
 }
@@ -153,6 +155,7 @@ async fn run_command(command: CliCommand, global: &GlobalArgs) -> Result<Outcome
         CliCommand::Restore(args) => restore::run(args, global).await,
         CliCommand::Member(command) => member::run(command, global).await,
         CliCommand::Transfer(args) => member::transfer(args, global).await,
+        CliCommand::Bench(args) => bench::run(args, global).await,
         CliCommand::Version => version::run(global),
     }
 }

@@ -9,6 +9,7 @@ mod inserts;
 mod lag;
 mod latencies;
 mod load;
+mod only_to;
 mod plan;
 mod progress;
 mod reads;

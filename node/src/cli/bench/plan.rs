@@ -114,7 +114,9 @@ impl Plan {
             Part::Takeover => self.takeover_rounds as usize,
             Part::Lag => 1,
         };
-        let parts = Part::value_variants().iter().filter(|part| self.has(**part));
+        let parts = Part::value_variants()
+            .iter()
+            .filter(|part| self.has(**part));
         parts.map(|part| of_part(*part)).sum::<usize>() + usize::from(self.needs_cluster())
     }
 }
