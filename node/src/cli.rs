@@ -9,6 +9,7 @@
 mod argv;
 mod bench;
 mod database;
+mod demo;
 mod error;
 mod export;
 mod import;
@@ -82,6 +83,7 @@ enum CliCommand {
     #[command(subcommand)]
     Member(member::MemberCommand),
     Transfer(member::TransferArgs),
+    Demo(demo::DemoArgs),
     Bench(bench::BenchArgs),
     /// Print the version; with --verbose, what it is made of
     Version,
@@ -156,6 +158,7 @@ async fn run_command(command: CliCommand, global: &GlobalArgs) -> Result<Outcome
         CliCommand::Member(command) => member::run(command, global).await,
         CliCommand::Transfer(args) => member::transfer(args, global).await,
         CliCommand::Bench(args) => bench::run(args, global).await,
+        CliCommand::Demo(args) => demo::run(args, global).await,
         CliCommand::Version => version::run(global),
     }
 }
