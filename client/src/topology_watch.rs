@@ -46,9 +46,11 @@ impl TopologyWatch {
 
     /// Waits until a primary is known and connected; its topology.
     pub async fn primary(&mut self) -> Topology {
-        match self.views.wait_for(|view| view.primary.is_some()).await {
-            Ok(view) => view.topology.clone(),
-            Err(_) => std::future::pending().await,
+        let known = self.views.wait_for(|view| view.primary.is_some()).await;
+        let topology = known.ok().map(|view| view.topology.clone());
+        match topology {
+            Some(topology) => topology,
+            None => std::future::pending().await,
         }
     }
 }
