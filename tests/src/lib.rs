@@ -1,0 +1,32 @@
+//! What the black-box tests stand on: clusters of real processes, load with a recorded history, and the checks over both.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`program`] | the `halite` program |
+//! | [`scratch`] | the directory of one test, kept when it fails; which tests may run side by side |
+//! | [`cluster`] | a cluster under test: waiting for states, comparing files |
+//! | [`history`] | what writers were told and readers saw |
+//! | [`checks`] | what must hold of a history: pure functions |
+//! | [`direct`] | reads from one named node, which the client library would route elsewhere |
+//! | [`load`] | writers and readers that record |
+//! | [`pages`] | files, page by page |
+//! | [`stock`] | the `sqlite3` program |
+//! | [`wait`] | conditions with a deadline |
+//!
+//! Nothing here looks into a node: everything goes through the client library, the command line, the files and signals.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "real processes run in real time"
+)]
+
+pub mod checks;
+pub mod cluster;
+pub mod direct;
+pub mod history;
+pub mod load;
+pub mod pages;
+pub mod program;
+pub mod scratch;
+pub mod stock;
+pub mod wait;

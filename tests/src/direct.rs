@@ -1,0 +1,84 @@
+//! Reads from one named node. The client library sends linearizable reads to the primary; here every node has to answer them itself.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use halite_proto::v1;
+use halite_proto::v1::halite_client::HaliteClient;
+use tonic::transport::{Channel, Endpoint};
+
+/// A connection to one node.
+#[derive(Debug, Clone)]
+pub struct DirectNode {
+    client: HaliteClient<Channel>,
+    timeout: Duration,
+}
+
+impl DirectNode {
+    /// Connects at the first call. Calls fail after `timeout`.
+    ///
+    /// # Errors
+    /// The address makes no sense.
+    pub fn new(addr: &str, timeout: Duration) -> Result<Self> {
+        let endpoint =
+            Endpoint::from_shared(format!("http://{addr}"))?.connect_timeout(timeout);
+        Ok(Self {
+            client: HaliteClient::new(endpoint.connect_lazy()),
+            timeout,
+        })
+    }
+
+    /// Reads integers.
+    ///
+    /// # Errors
+    /// The node's, or none in time.
+    pub async fn integers(
+        &mut self,
+        database: &str,
+        sql: &str,
+        args: &[i64],
+        level: v1::ReadLevel,
+    ) -> Result<Vec<Vec<i64>>> {
+        let request = v1::QueryRequest {
+            database: database.to_owned(),
+            statement: Some(v1::Statement {
+                sql: sql.to_owned(),
+                args: args.iter().map(|&n| integer(n)).collect(),
+                named_args: Vec::new(),
+            }),
+            level: level.into(),
+            timeout_ms: u32::try_from(self.timeout.as_millis())?,
+            ..v1::QueryRequest::default()
+        };
+        tokio::time::timeout(self.timeout, self.read(request))
+            .await
+            .context("no answer in time")?
+    }
+
+    async fn read(&mut self, request: v1::QueryRequest) -> Result<Vec<Vec<i64>>> {
+        let mut inbound = self.client.query(request).await?.into_inner();
+        let mut rows = Vec::new();
+        while let Some(piece) = inbound.message().await? {
+            for row in piece.rows {
+                rows.push(row.values.iter().map(as_integer).collect::<Result<_>>()?);
+            }
+            if piece.done {
+                return Ok(rows);
+            }
+        }
+        bail!("the answer is not complete")
+    }
+}
+
+fn integer(value: i64) -> v1::Value {
+    v1::Value {
+        kind: Some(v1::value::Kind::Integer(value)),
+    }
+}
+
+fn as_integer(value: &v1::Value) -> Result<i64> {
+    match value.kind {
+        Some(v1::value::Kind::Integer(integer)) => Ok(integer),
+        _ => bail!("not an integer: {value:?}"),
+    }
+}

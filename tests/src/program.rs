@@ -1,0 +1,50 @@
+//! The `halite` program under test.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// Where the program is: `HALITE_BIN`, else beside the directory of the test program.
+///
+/// # Panics
+/// If it is not there; building it is up to whoever runs the tests.
+pub fn halite() -> PathBuf {
+    let path = match std::env::var_os("HALITE_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let test = std::env::current_exe().expect("a running program has a path");
+            let profile = test
+                .parent()
+                .and_then(|deps| deps.parent())
+                .expect("tests run from target/PROFILE/deps");
+            profile.join("halite")
+        }
+    };
+    assert!(
+        path.is_file(),
+        "the program under test is missing: build it first with `cargo build --release -p halite`, or set HALITE_BIN: path={}",
+        path.display()
+    );
+    path
+}
+
+/// Runs `halite` with these arguments to its end.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> anyhow::Result<Output> {
+    Ok(Command::new(halite())
+        .args(args)
+        .stdin(std::process::Stdio::null())
+        .env("NO_COLOR", "1")
+        .output()?)
+}
+
+/// Both outputs of a program, for messages.
+pub fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
