@@ -41,7 +41,7 @@ use halite_proto::v1;
 use openraft::Raft;
 use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::WatchReceiver as _;
-use openraft::metrics::RaftMetrics;
+use openraft::metrics::{RaftMetrics, RaftServerMetrics};
 use openraft::raft::AppendEntriesRequest;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -64,6 +64,8 @@ use crate::database::ReaderPool;
 type RaftNode = Raft<TypeConfig, StateMachine>;
 type Metrics = RaftMetrics<TypeConfig>;
 type MetricsReceiver = WatchReceiverOf<TypeConfig, Metrics>;
+type Server = RaftServerMetrics<TypeConfig>;
+type ServerReceiver = WatchReceiverOf<TypeConfig, Server>;
 
 /// How long a metadata command may take from proposal to apply.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -84,6 +86,8 @@ pub(crate) struct Cluster {
     /// The latest term this node has heard of.
     known_term: AtomicU64,
     started: Instant,
+    /// Why Raft stopped, once it has.
+    failure: watch::Sender<Option<String>>,
 }
 
 impl Cluster {
@@ -127,13 +131,15 @@ impl Cluster {
         metrics_of(&self.raft.metrics())
     }
 
-    pub(crate) fn watch_metrics(&self) -> MetricsReceiver {
-        self.raft.metrics()
+    /// Who leads and who belongs to the cluster: changes with these and not with every entry.
+    pub(crate) fn watch_server(&self) -> ServerReceiver {
+        self.raft.server_metrics()
     }
 
     /// Who leads, if anybody is known to.
     pub(crate) fn primary(&self) -> Option<v1::NodeAddress> {
-        primary_of(&self.metrics()).map(|(node_id, addr)| v1::NodeAddress { node_id, addr })
+        primary_of(&server_of(&self.raft.server_metrics()))
+            .map(|(node_id, addr)| v1::NodeAddress { node_id, addr })
     }
 
     /// The primary, if it is another node: where to hand a call on.
@@ -203,12 +209,12 @@ impl Cluster {
     }
 
     pub(crate) fn topology(&self) -> v1::Topology {
-        let metrics = self.metrics();
-        let membership = metrics.membership_config.membership();
+        let server = server_of(&self.raft.server_metrics());
+        let membership = server.membership_config.membership();
         let voters: Vec<u64> = membership.voter_ids().collect();
         v1::Topology {
-            term: metrics.current_term,
-            primary_id: primary_of(&metrics).map_or(0, |(id, _)| id),
+            term: server.vote.leader_id.term,
+            primary_id: primary_of(&server).map_or(0, |(id, _)| id),
             members: membership
                 .nodes()
                 .map(|(id, member)| v1::MemberInfo {
@@ -287,14 +293,11 @@ impl Cluster {
 
     /// Resolves when Raft has stopped by itself, with the reason: its storage failed.
     pub(crate) async fn stopped(&self) -> String {
-        let mut metrics = self.raft.metrics();
-        loop {
-            if let Err(fatal) = &metrics.borrow_and_update().running_state {
-                return fatal.to_string();
-            }
-            if metrics.changed().await.is_err() {
-                return "raft has stopped".to_owned();
-            }
+        let mut failure = self.failure.subscribe();
+        let failed = failure.wait_for(Option::is_some).await;
+        match failed {
+            Ok(why) => why.clone().unwrap_or_default(),
+            Err(_) => "raft has stopped".to_owned(),
         }
     }
 
@@ -328,9 +331,9 @@ impl Cluster {
     }
 }
 
-fn primary_of(metrics: &Metrics) -> Option<(u64, String)> {
-    let leader = metrics.current_leader?;
-    let member = metrics.membership_config.membership().get_node(&leader)?;
+fn primary_of(server: &Server) -> Option<(u64, String)> {
+    let leader = server.current_leader?;
+    let member = server.membership_config.membership().get_node(&leader)?;
     Some((leader, member.addr.clone()))
 }
 
@@ -338,7 +341,11 @@ fn metrics_of(receiver: &MetricsReceiver) -> Metrics {
     receiver.borrow_watched().clone()
 }
 
-async fn metrics_changed(receiver: &mut MetricsReceiver) -> Result<(), ClusterError> {
+fn server_of(receiver: &ServerReceiver) -> Server {
+    receiver.borrow_watched().clone()
+}
+
+async fn server_changed(receiver: &mut ServerReceiver) -> Result<(), ClusterError> {
     receiver
         .changed()
         .await

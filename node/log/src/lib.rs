@@ -55,6 +55,7 @@ pub use error::{LogError, OpenError};
 pub use mem_disk::{Crash, FlushFate, FlushInfo, MemDisk};
 pub use meta_key::{InvalidMetaKey, MetaKey};
 pub use raft_types::{
-    Entry, EntryPayload, LogId, Member, Membership, Payload, Reply, Rt, TypeConfig, Vote,
+    Entry, EntryPayload, LogId, Member, Membership, OnComplete, Payload, Reply, Rt, TypeConfig,
+    Vote,
 };
 pub use store::{LogOptions, LogReader, LogStats, LogStore, MetaChange, RangeReader};

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use bytes::Bytes;
+use openraft::OptionalSend;
 use openraft::impls::leader_id_std::LeaderId;
+use openraft::raft::responder::Responder;
+use openraft::vote::RaftLeaderId;
 use openraft_rt::deterministic_rng::DeterministicRng;
 use openraft_rt_tokio::TokioRuntime;
 use serde::{Deserialize, Serialize};
@@ -15,22 +18,52 @@ use serde::{Deserialize, Serialize};
 /// spawns inherit a seed of their own. Production takes the seed from the operating system, the simulation from its run.
 pub type Rt = DeterministicRng<TokioRuntime>;
 
-openraft::declare_raft_types!(
-    /// Raft's type configuration.
-    ///
-    /// The leader id is openraft's *standard* one: at most one leader per term, as in the Raft paper (section 5.2), so a
-    /// log id is `(term, index)` and nothing else. openraft's advanced mode lets two candidates win one term after
-    /// another and carries the node id in each log id; it saves an election round when candidates collide, at the price of
-    /// a "term" that no longer names one leader, which fencing and orphan handling rely on.
-    pub TypeConfig:
-        D = Payload,
-        R = Reply,
-        NodeId = u64,
-        Node = Member,
-        Term = u64,
-        LeaderId = LeaderId<u64, u64>,
-        AsyncRuntime = Rt,
-);
+/// Raft's type configuration.
+///
+/// The leader id is openraft's *standard* one: at most one leader per term, as in the Raft paper (section 5.2), so a log id
+/// is `(term, index)` and nothing else. openraft's advanced mode lets two candidates win one term after another and carries
+/// the node id in each log id; it saves an election round when candidates collide, at the price of a "term" that no longer
+/// names one leader, which fencing and orphan handling rely on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TypeConfig {}
+
+impl openraft::RaftTypeConfig for TypeConfig {
+    type D = Payload;
+    type R = Reply;
+    type NodeId = u64;
+    type Node = Member;
+    type Term = u64;
+    type LeaderId = LeaderId<u64, u64>;
+    type Vote = openraft::impls::Vote<Self::LeaderId>;
+    type Payload = openraft::EntryPayload<Payload, u64, Member>;
+    type Entry = openraft::Entry<<Self::LeaderId as RaftLeaderId>::Committed, Self::Payload>;
+    type AsyncRuntime = Rt;
+    type Responder<T>
+        = OnComplete<T>
+    where
+        T: OptionalSend + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: OptionalSend + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
+
+/// Runs once when a write that was handed to Raft is over: applied, or turned away. Runs on Raft's own task, so it must be quick.
+pub struct OnComplete<T>(Box<dyn FnOnce(T) + Send>);
+
+impl<T> OnComplete<T> {
+    /// Wraps what to do.
+    pub fn new(run: impl FnOnce(T) + Send + 'static) -> Self {
+        Self(Box::new(run))
+    }
+}
+
+impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for OnComplete<T> {
+    fn on_complete(self, result: T) {
+        (self.0)(result);
+    }
+}
 
 /// `(term, index)` of an entry.
 pub type LogId = openraft::alias::LogIdOf<TypeConfig>;

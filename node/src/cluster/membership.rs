@@ -178,7 +178,7 @@ impl Cluster {
             None => best_successor(&metrics, own)
                 .ok_or_else(|| ClusterError::unavailable("no other voter is reachable".into()))?,
         };
-        let mut watch = self.watch_metrics();
+        let mut watch = self.watch_server();
         let deadline = Instant::now() + TRANSFER_TIMEOUT;
         self.raft()
             .trigger()
@@ -186,12 +186,12 @@ impl Cluster {
             .await
             .map_err(|e| ClusterError::unavailable(e.to_string()))?;
         loop {
-            let now = super::metrics_of(&watch);
+            let now = super::server_of(&watch);
             match now.current_leader {
                 Some(leader) if leader != own => return Ok(leader),
                 _ => {}
             }
-            if tokio::time::timeout_at(deadline, super::metrics_changed(&mut watch))
+            if tokio::time::timeout_at(deadline, super::server_changed(&mut watch))
                 .await
                 .is_err()
             {

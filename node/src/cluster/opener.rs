@@ -4,11 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
-use halite_log::{LogStore, MetaKey, TypeConfig};
+use halite_log::{LogStore, MetaKey, OnComplete, TypeConfig};
 use halite_ltx::PageSize;
 use halite_proto::v1;
 use openraft::Raft;
-use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult as WriteResult;
 use prost::Message as _;
 use tokio::runtime::Handle;
 use tracing::debug;
@@ -229,7 +229,18 @@ impl Proposer for RaftProposer {
             Some(v1::command::Kind::Ltx(ltx)) => Some((ltx.database_id, ltx.proposal_id)),
             _ => None,
         };
-        let (responder, answer) = ProgressResponder::complete_only();
+        let shared = self.shared.get().cloned().unwrap_or_default();
+        // An entry that was taken in is decided by the ordered apply. One that Raft turned away (leadership was lost or is being
+        // handed over) never reaches the log: the gate must not wait for it.
+        let responder = OnComplete::new(move |written: WriteResult<TypeConfig>| {
+            let (Err(refused), Some((database_id, proposal_id))) = (written, closing) else {
+                return;
+            };
+            debug!(database_id, proposal_id, %refused, "proposal turned away");
+            if let Some(database) = shared.upgrade().and_then(|s| s.database_by_id(database_id)) {
+                database.refuse(proposal_id);
+            }
+        });
         let write = raft
             .write(command::encode(&command))
             .with_leader(leadership.term)
@@ -238,21 +249,6 @@ impl Proposer for RaftProposer {
         self.runtime
             .block_on(async { write.await })
             .map_err(|e| stopped(&e.to_string()))?;
-        if let Some((database_id, proposal_id)) = closing {
-            let shared = self.shared.get().cloned().unwrap_or_default();
-            self.runtime.spawn(async move {
-                // An entry that was taken in is decided by the ordered apply. One that Raft turned away (leadership was lost or is
-                // being handed over) never reaches the log: the gate must not wait for it.
-                if let Ok(Err(refused)) = answer.await {
-                    debug!(database_id, proposal_id, %refused, "proposal turned away");
-                    if let Some(database) =
-                        shared.upgrade().and_then(|s| s.database_by_id(database_id))
-                    {
-                        database.refuse(proposal_id);
-                    }
-                }
-            });
-        }
         Ok(())
     }
 }

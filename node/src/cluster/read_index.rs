@@ -70,7 +70,7 @@ async fn round(raft: &Raft<TypeConfig, StateMachine>, transport: &Transport) -> 
     if raft.is_leader() {
         return local_round(raft).await;
     }
-    let (leader, addr) = super::primary_of(&super::metrics_of(&raft.metrics()))
+    let (leader, addr) = super::primary_of(&super::server_of(&raft.server_metrics()))
         .ok_or_else(|| ClusterError::not_primary(None))?;
     let mut peer = transport
         .peer(leader, &addr, Purpose::Control)

@@ -19,7 +19,7 @@ use crate::database::Leadership;
 
 type Metrics = RaftMetrics<TypeConfig>;
 
-/// How often the lease is looked at while nothing else happens.
+/// How often the lease, and whether Raft still runs, is looked at while nothing else happens.
 const LEASE_CHECK: Duration = Duration::from_millis(25);
 
 /// The part of the cluster's state that routing depends on.
@@ -81,15 +81,19 @@ pub(crate) fn desired(metrics: &Metrics, quorum_age: Option<Duration>, lease: Du
 /// Runs until Raft stops.
 pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
     let role = cluster.shared().role.clone();
-    let mut metrics = cluster.raft().metrics();
+    let mut server = cluster.raft().server_metrics();
     let mut check = tokio::time::interval(LEASE_CHECK);
     check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            changed = super::metrics_changed(&mut metrics) => if changed.is_err() { break },
+            changed = super::server_changed(&mut server) => if changed.is_err() { break },
             _ = check.tick() => {}
         }
-        let now = super::metrics_of(&metrics);
+        let now = cluster.metrics();
+        if let Err(fatal) = &now.running_state {
+            cluster.failure.send_replace(Some(fatal.to_string()));
+            break;
+        }
         cluster
             .known_term
             .store(now.current_term, Ordering::Relaxed);

@@ -152,6 +152,7 @@ impl Cluster {
             stopping: watch::Sender::new(false),
             known_term: AtomicU64::new(0),
             started: Instant::now(),
+            failure: watch::Sender::new(None),
         });
         let tasks = vec![
             tokio::spawn(role::watch_role(cluster.clone())),

@@ -1,7 +1,6 @@
 //! What a node says of itself and of the cluster.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::Stream;
 use halite_log::LogId;
@@ -74,25 +73,21 @@ pub(super) fn database_status(
     }
 }
 
-/// Shortest time between two messages: Raft's metrics change with every entry, the topology does not.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
-
 pub(super) fn watch_topology(
     cluster: Arc<Cluster>,
 ) -> impl Stream<Item = Result<v1::Topology, Status>> {
-    let metrics = cluster.watch_metrics();
+    let server = cluster.watch_server();
     futures::stream::unfold(
-        (cluster, metrics, None),
-        |(cluster, mut metrics, mut last)| async move {
+        (cluster, server, None),
+        |(cluster, mut server, mut last)| async move {
             loop {
-                metrics.borrow_and_update();
+                server.borrow_and_update();
                 let now = cluster.topology();
                 if last.as_ref() != Some(&now) {
                     last = Some(now.clone());
-                    return Some((Ok(now), (cluster, metrics, last)));
+                    return Some((Ok(now), (cluster, server, last)));
                 }
-                metrics.changed().await.ok()?;
-                tokio::time::sleep(LOOK_EVERY).await;
+                server.changed().await.ok()?;
             }
         },
     )
