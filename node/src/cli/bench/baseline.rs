@@ -119,12 +119,12 @@ mod tests {
         let path = dir.path().join("p.db");
         let latencies = sqlite_latencies(&path, WINDOW).unwrap();
         let db = Connection::open(&path).unwrap();
-        let (rows, bytes): (u64, u64) = db
+        let (rows, bytes): (i64, i64) = db
             .query_row("SELECT count(*), max(length(v)) FROM kv", (), |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })
             .unwrap();
-        assert!(rows >= latencies.count() && latencies.count() > 0);
+        assert!(rows > 0 && latencies.count() > 0 && rows as u64 >= latencies.count());
         assert_eq!(bytes, 64);
         let mode: String = db
             .pragma_query_value(None, "journal_mode", |row| row.get(0))
