@@ -179,6 +179,11 @@ impl Database {
         self.shared.applied.subscribe()
     }
 
+    /// It follows its log: what is applied on this node is visible in it.
+    pub fn is_fine(&self) -> bool {
+        *self.health.borrow() == Health::Fine
+    }
+
     /// Whether the database can follow its log.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.shared.health.subscribe()

@@ -145,6 +145,15 @@ impl Router {
                     continue;
                 }
             };
+            if !database.is_fine() && call.level() != ReadLevel::Local {
+                let error = ClusterError::unavailable(format!(
+                    "database {:?} is behind on this node: {}",
+                    call.database,
+                    database.health().borrow().trouble()
+                ));
+                session.fail([call.id], &error.to_wire());
+                continue;
+            }
             let read = self.pending_read(session, database, call, now);
             if self.is_fresh(&read) {
                 session.remember_for_fallback(read.call);

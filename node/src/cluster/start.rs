@@ -349,6 +349,14 @@ fn replay_metadata(
     open_chunks: &OpenChunks,
 ) -> Result<(), ClusterError> {
     let log_id = entry.log_id();
+    if catalog
+        .applied
+        .as_ref()
+        .map(|id| id.committed_leader_id().term)
+        != Some(log_id.committed_leader_id().term)
+    {
+        open_chunks.clear();
+    }
     match entry.payload {
         EntryPayload::Blank => {}
         EntryPayload::Membership(membership) => catalog.set_membership(log_id, membership),

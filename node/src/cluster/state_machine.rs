@@ -137,6 +137,15 @@ pub(crate) struct StateMachine {
 type Visible = oneshot::Receiver<Result<(), ApplyError>>;
 
 impl StateMachine {
+    /// Term of the last applied entry; 0 before the first.
+    fn term(&self) -> u64 {
+        let catalog = self.shared.catalog.lock();
+        catalog
+            .applied
+            .as_ref()
+            .map_or(0, |id| id.committed_leader_id().term)
+    }
+
     /// Hands one transaction to its database; what comes back resolves when it is visible.
     fn apply_ltx(&self, ltx: v1::LtxCommand, log_id: &LogId) -> Option<Pending> {
         let (database_id, proposal_id) = (ltx.database_id, ltx.proposal_id);
@@ -258,6 +267,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let log_id = entry.log_id();
             let index = log_id.index();
             self.wait_flushed(&mut flushed, index).await?;
+            if last.map_or(self.term(), |l: LogId| l.committed_leader_id().term)
+                != log_id.committed_leader_id().term
+            {
+                // What an earlier primary left open will never be closed: a closing entry is of the same term as its chunks.
+                self.shared.open_chunks.clear();
+            }
             last = Some(log_id);
             let mut reply = v1::CommandReply::default();
             match entry.payload {

@@ -107,6 +107,11 @@ impl Nodes {
         self.wait_until("a primary", ready).await
     }
 
+    /// An error if a node has ended although nobody killed it.
+    pub(super) fn check_running(&mut self) -> Result<(), CliError> {
+        look_after(&mut self.cluster)
+    }
+
     /// SIGKILL; the process is gone when this returns.
     pub(super) fn kill(&mut self, id: u64) -> Result<(), CliError> {
         let killed = tokio::task::block_in_place(|| self.cluster.kill(id));

@@ -11,7 +11,7 @@ use super::copies;
 use crate::cli::error::CliError;
 
 const BUSY_WAIT: Duration = Duration::from_secs(5);
-const MADE_UP_ROWS: u64 = 3000;
+const MADE_UP_ROWS: i64 = 3000;
 /// Place of "file format read version" in the header; 2 means write-ahead log
 /// (https://www.sqlite.org/fileformat.html, section 1.3.3).
 const READ_VERSION_AT: usize = 19;
@@ -200,7 +200,7 @@ mod tests {
         let connection = Connection::open(&source.path).unwrap();
         let count = |sql: &str| {
             connection
-                .query_row(sql, [], |row| row.get::<_, u64>(0))
+                .query_row(sql, [], |row| row.get::<_, i64>(0))
                 .unwrap()
         };
         assert_eq!(count("SELECT count(*) FROM article"), MADE_UP_ROWS);

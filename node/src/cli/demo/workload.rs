@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use halite_client::{Client, Database, Error, ReadLevel};
+use halite_client::{Client, Database, Error, ErrorKind, ReadLevel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -60,6 +60,15 @@ pub(super) struct Diary {
 }
 
 impl Diary {
+    /// A call that nobody could serve in time is bad luck. One that SQLite refuses is a fault: every statement is sound.
+    fn failed(&mut self, what: &str, error: &Error) {
+        let text = format!("{what}: {}", words(error));
+        if matches!(error.kind(), ErrorKind::Sql { .. } | ErrorKind::Corrupt) {
+            self.faults.push(text.clone());
+        }
+        self.errors.push(text);
+    }
+
     fn merge(&mut self, other: Diary) {
         self.ledger.merge(other.ledger);
         self.sightings.extend(other.sightings);
@@ -204,7 +213,7 @@ impl Writer {
                 Fate::Acknowledged
             }
             Err(error) => {
-                diary.errors.push(format!("write: {}", words(&error)));
+                diary.failed("write", &error);
                 Fate::of_error(&error)
             }
         };
@@ -233,7 +242,7 @@ impl Writer {
                     ));
                 }
             }
-            Err(error) => diary.errors.push(format!("read: {}", words(&error))),
+            Err(error) => diary.failed("read", &error),
         }
     }
 }
@@ -245,7 +254,7 @@ async fn read(db: Database, tables: Arc<Tables>, shared: Arc<Shared>, level: Rea
         let rows = db.query(query.as_str(), [seen.last_id()]).await;
         let answer = rows.and_then(|rows| tail(rows.iter()));
         if let Err(error) = take(answer, level, &mut seen, &mut diary) {
-            diary.errors.push(format!("read: {}", words(&error)));
+            diary.failed("read", &error);
             sleep(PAUSE).await;
         }
         sleep(READ_EVERY).await;
