@@ -181,7 +181,7 @@ impl Database {
 
     /// It follows its log: what is applied on this node is visible in it.
     pub fn is_fine(&self) -> bool {
-        *self.health.borrow() == Health::Fine
+        *self.shared.health.borrow() == Health::Fine
     }
 
     /// Whether the database can follow its log.
