@@ -52,8 +52,10 @@ fn nothing_is_lost_doubled_or_unseen_over_random_crashes() {
 async fn crash(scratch: &Scratch, seed: u64, rounds: u64) -> Result<()> {
     let mut rng = StdRng::seed_from_u64(seed);
     let archive = format!("file://{}", scratch.join("archive").display());
-    let mut cluster =
-        TestCluster::start(scratch, |options| options.archive_url = Some(archive.clone())).await?;
+    let mut cluster = TestCluster::start(scratch, |options| {
+        options.archive_url = Some(archive.clone())
+    })
+    .await?;
     let mut load = Load::start(&cluster, LoadOptions::new(seed)).await?;
     let mut imports = Imports::new(scratch);
     for round in 1..=rounds {

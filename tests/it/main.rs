@@ -1,8 +1,17 @@
 //! Black-box tests of Halite with real processes.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "real processes run in real time"
-)]
+#![allow(clippy::disallowed_methods, reason = "real processes run in real time")]
 
+mod catch_up;
 mod crash;
+mod damage;
+mod databases;
+mod full_disk;
+mod handover;
+mod identity;
+mod membership;
+mod reads;
+mod real_file;
+mod retries;
+mod start;
+mod transactions;

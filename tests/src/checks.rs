@@ -47,10 +47,7 @@ pub fn check(records: &Records, table: &[Row]) -> Vec<Violation> {
 }
 
 /// Acknowledged writes are kept, failed ones are not, none is there twice or in part.
-pub fn writes(
-    outcomes: &BTreeMap<WriteId, (Outcome, i64)>,
-    table: &[Row],
-) -> Vec<Violation> {
+pub fn writes(outcomes: &BTreeMap<WriteId, (Outcome, i64)>, table: &[Row]) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut found: BTreeMap<WriteId, Vec<Row>> = BTreeMap::new();
     for (n, row) in table.iter().enumerate() {
@@ -92,9 +89,7 @@ pub fn sightings(seen: &BTreeMap<i64, Sighting>, table: &[Row]) -> Vec<Violation
     let table: BTreeMap<i64, Row> = table.iter().map(|row| (row.id, *row)).collect();
     seen.values()
         .filter(|sighting| table.get(&sighting.row.id) != Some(&sighting.row))
-        .map(|sighting| {
-            Violation::Vanished(sighting.clone(), table.get(&sighting.row.id).copied())
-        })
+        .map(|sighting| Violation::Vanished(sighting.clone(), table.get(&sighting.row.id).copied()))
         .collect()
 }
 
@@ -215,10 +210,7 @@ mod tests {
     fn invented_row_and_gap_are_found() {
         assert_eq!(
             writes(&BTreeMap::new(), &good()[1..2]),
-            [
-                Violation::Gap(2),
-                Violation::Invented(row(2, W2, 0, 2))
-            ]
+            [Violation::Gap(2), Violation::Invented(row(2, W2, 0, 2))]
         );
     }
 

@@ -137,10 +137,7 @@ impl TestCluster {
                 .with_context(|| format!("status of node {id}"))?;
             let topology = status.topology.unwrap_or_default();
             views.insert((topology.term, topology.primary_id));
-            if status
-                .node
-                .is_some_and(|n| n.role() == Role::Primary)
-            {
+            if status.node.is_some_and(|n| n.role() == Role::Primary) {
                 leading.insert(id);
             }
         }
@@ -176,24 +173,34 @@ impl TestCluster {
     }
 
     async fn settled(&self, database: &str) -> Result<u64> {
-        let mut positions = BTreeSet::new();
+        let txid = self.position(database).await?;
         let mut indexes = BTreeSet::new();
         for id in self.awake() {
-            let status = self
-                .node_status(id)
+            let status = self.node_status(id).await?;
+            indexes.insert((status.last_log_index, status.applied_index));
+        }
+        if indexes.iter().any(|(last, applied)| last != applied) {
+            bail!("(last, applied) {indexes:?}");
+        }
+        Ok(txid)
+    }
+
+    /// The TXID at which all nodes that are awake stand.
+    async fn position(&self, database: &str) -> Result<u64> {
+        let mut positions = BTreeSet::new();
+        for id in self.awake() {
+            let found = self
+                .database_status(id, database)
                 .await
                 .with_context(|| format!("status of node {id}"))?;
-            let found = status.databases.iter().find(|d| d.name == database);
-            let found = found.with_context(|| format!("node {id} has no database {database}"))?;
             if !found.trouble.is_empty() {
                 bail!("node {id}: {}", found.trouble);
             }
-            positions.insert((found.txid, found.checksum.clone(), found.page_count));
-            indexes.insert((status.last_log_index, status.applied_index));
+            positions.insert((found.txid, found.checksum, found.page_count));
         }
         let (txid, ..) = positions.first().context("a node is awake")?;
-        if positions.len() > 1 || indexes.iter().any(|(last, applied)| last != applied) {
-            bail!("positions {positions:?}, (last, applied) {indexes:?}");
+        if positions.len() > 1 {
+            bail!("positions {positions:?}");
         }
         Ok(*txid)
     }
@@ -204,6 +211,10 @@ impl TestCluster {
     /// They differ, or the nodes do not settle.
     pub async fn check_same(&self, database: &str) -> Result<Pages> {
         self.settle(database).await?;
+        self.compare(database)
+    }
+
+    fn compare(&self, database: &str) -> Result<Pages> {
         let mut first: Option<(u64, Pages)> = None;
         for id in self.awake() {
             let pages = Pages::read(&self.file(id, database))
@@ -216,6 +227,46 @@ impl TestCluster {
             }
         }
         Ok(first.context("a node is awake")?.1)
+    }
+
+    /// The same for a database that nobody writes to, while others are written to.
+    ///
+    /// # Errors
+    /// They differ, or the nodes do not settle.
+    pub async fn check_same_under_load(&self, database: &str) -> Result<()> {
+        wait::until("all nodes stand at one position", PATIENCE, async || {
+            self.position(database).await.map_err(|e| format!("{e:#}"))
+        })
+        .await?;
+        self.compare(database).map(drop)
+    }
+
+    /// Waits until every node that is awake is healthy and close to what the others hold, while they are written to.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn settle_under_load(&self) -> Result<()> {
+        wait::until("all nodes keep up", PATIENCE, async || {
+            self.keeps_up().await.map_err(|e| format!("{e:#}"))
+        })
+        .await
+    }
+
+    async fn keeps_up(&self) -> Result<()> {
+        let mut wanted = 0;
+        for id in self.awake() {
+            wanted = wanted.max(self.node_status(id).await?.committed_index);
+        }
+        for id in self.awake() {
+            let status = self.node_status(id).await?;
+            if status.applied_index < wanted {
+                bail!("node {id} has applied {} of {wanted}", status.applied_index);
+            }
+            if let Some(troubled) = status.databases.iter().find(|d| !d.trouble.is_empty()) {
+                bail!("node {id}, {}: {}", troubled.name, troubled.trouble);
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the archive holds what the primary holds.

@@ -20,8 +20,7 @@ impl DirectNode {
     /// # Errors
     /// The address makes no sense.
     pub fn new(addr: &str, timeout: Duration) -> Result<Self> {
-        let endpoint =
-            Endpoint::from_shared(format!("http://{addr}"))?.connect_timeout(timeout);
+        let endpoint = Endpoint::from_shared(format!("http://{addr}"))?.connect_timeout(timeout);
         Ok(Self {
             client: HaliteClient::new(endpoint.connect_lazy()),
             timeout,

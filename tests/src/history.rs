@@ -120,7 +120,10 @@ impl History {
                 row,
                 reader: reading.reader.clone(),
             };
-            let first = records.seen.entry(row.id).or_insert_with(|| sighting.clone());
+            let first = records
+                .seen
+                .entry(row.id)
+                .or_insert_with(|| sighting.clone());
             if first.row != row {
                 let first = first.clone();
                 records.contradictions.push((first, sighting));

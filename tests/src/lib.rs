@@ -15,10 +15,7 @@
 //!
 //! Nothing here looks into a node: everything goes through the client library, the command line, the files and signals.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "real processes run in real time"
-)]
+#![allow(clippy::disallowed_methods, reason = "real processes run in real time")]
 
 pub mod checks;
 pub mod cluster;

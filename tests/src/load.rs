@@ -159,10 +159,13 @@ impl Load {
 /// # Errors
 /// `sqlite3` refuses.
 pub fn table(file: &std::path::Path) -> Result<Vec<Row>> {
-    stock::read(file, "SELECT id, writer, seq, part, parts FROM log ORDER BY id")?
-        .iter()
-        .map(|line| parse(line))
-        .collect()
+    stock::read(
+        file,
+        "SELECT id, writer, seq, part, parts FROM log ORDER BY id",
+    )?
+    .iter()
+    .map(|line| parse(line))
+    .collect()
 }
 
 fn parse(line: &str) -> Result<Row> {

@@ -29,8 +29,7 @@ impl Pages {
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
         connection.busy_timeout(std::time::Duration::from_secs(2))?;
-        let mut statement =
-            connection.prepare("SELECT data FROM sqlite_dbpage ORDER BY pgno")?;
+        let mut statement = connection.prepare("SELECT data FROM sqlite_dbpage ORDER BY pgno")?;
         let pages = statement
             .query_map((), |row| row.get::<_, Vec<u8>>(0))?
             .collect::<Result<_, _>>()

@@ -101,7 +101,10 @@ impl Reader {
             let sql = QUERY.replace("?1", &self.from().to_string());
             let file = file.clone();
             let read = tokio::task::spawn_blocking(move || {
-                stock::read(&file, &sql)?.iter().map(|line| parse(line)).collect()
+                stock::read(&file, &sql)?
+                    .iter()
+                    .map(|line| parse(line))
+                    .collect()
             });
             let rows = read.await.expect("reading does not panic");
             self.note(Level::Local, before, rows);

@@ -99,10 +99,7 @@ impl Writer {
     ) -> Result<i64, Error> {
         let mut statements = Vec::new();
         if let Some(bytes) = big_bytes {
-            statements.push(Statement::new(
-                BIG,
-                params![write.writer, write.seq, bytes],
-            ));
+            statements.push(Statement::new(BIG, params![write.writer, write.seq, bytes]));
         }
         for part in 0..parts {
             let params = params![write.writer, write.seq, part, parts];

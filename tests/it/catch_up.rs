@@ -1,0 +1,121 @@
+//! Nodes that were away for long, or were never there.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use halite_client::{Database, params};
+use halite_tests::cluster::{PATIENCE, TestCluster};
+use halite_tests::scratch::{Weight, run};
+use halite_tests::wait;
+
+/// Databases written side by side: each is a lane of its own, so that entries add up fast.
+const DATABASES: usize = 6;
+/// More than the log keeps, in entries and in bytes.
+const ENTRIES: i64 = 24_000;
+const ROW_BYTES: i64 = 7000;
+
+fn name(number: usize) -> String {
+    format!("db{number}")
+}
+
+async fn cluster(scratch: &halite_tests::scratch::Scratch) -> Result<TestCluster> {
+    TestCluster::start(scratch, |options| {
+        options.databases = (0..DATABASES).map(|n| (name(n), 4096)).collect();
+        options.extra_config = "checkpoint:\n  wal-size: 1MiB\n".to_owned();
+    })
+    .await
+}
+
+/// Writes rows, each a transaction, into a ring of slots: the log grows, the files do not.
+async fn churn(cluster: &TestCluster, entries: i64) -> Result<()> {
+    let mut tasks = Vec::new();
+    for number in 0..DATABASES {
+        let database = cluster.client().await?.database(name(number));
+        tasks.push(tokio::spawn(async move {
+            database
+                .execute(
+                    "CREATE TABLE IF NOT EXISTS t (slot INTEGER PRIMARY KEY, n, b)",
+                    (),
+                )
+                .await?;
+            for n in 0..entries / DATABASES as i64 {
+                write(&database, n).await?;
+            }
+            Ok::<_, halite_client::Error>(())
+        }));
+    }
+    for task in tasks {
+        task.await??;
+    }
+    Ok(())
+}
+
+async fn write(database: &Database, n: i64) -> Result<(), halite_client::Error> {
+    let replace = "REPLACE INTO t VALUES (?1, ?2, randomblob(?3))";
+    database
+        .execute(replace, params![n % 50, n, ROW_BYTES])
+        .await
+        .map(drop)
+}
+
+async fn all_same(cluster: &TestCluster) -> Result<()> {
+    for number in 0..DATABASES {
+        cluster.check_same(&name(number)).await?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_blank_learner_is_brought_up_after_the_log_was_purged() {
+    run("blank-learner", Weight::Heavy, async |scratch| {
+        let mut cluster = cluster(scratch).await?;
+        churn(&cluster, ENTRIES).await?;
+        cluster.local.start_joining(4)?;
+        let addr = cluster.local.node(4).addr.clone();
+        let admin = cluster.ops().admin();
+        wait::until("the node is added", PATIENCE, async || {
+            admin.add_member(4, &addr).await
+        })
+        .await?;
+        // Nobody stops writing for it.
+        churn(&cluster, 600).await?;
+        wait::until("it is promoted", PATIENCE, async || {
+            admin.promote_member(4).await
+        })
+        .await?;
+        all_same(&cluster).await?;
+        let said = cluster.log_of(4)?;
+        ensure!(
+            said.contains("snapshot") || said.contains("page diff"),
+            "the learner came up from a log that should have been purged: {said}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_follower_that_was_away_for_long_catches_up() {
+    run("lagging", Weight::Heavy, async |scratch| {
+        let mut cluster = cluster(scratch).await?;
+        churn(&cluster, 60).await?;
+        all_same(&cluster).await?;
+        let away = cluster.follower().await?;
+        cluster.kill(away)?;
+        churn(&cluster, ENTRIES / 2).await?;
+        cluster.restart(away)?;
+        churn(&cluster, 600).await?;
+        cluster.primary().await?;
+        all_same(&cluster).await.context("after a long absence")?;
+        // It is a full member again: the cluster lives on it and one other.
+        let primary = cluster.primary().await?;
+        let third = cluster
+            .ids()
+            .into_iter()
+            .find(|id| *id != away && *id != primary)
+            .context("three nodes")?;
+        cluster.kill(third)?;
+        let database = cluster.ops().database(name(0));
+        write(&database.with_timeout(Duration::from_secs(10)), 0).await?;
+        Ok(())
+    });
+}

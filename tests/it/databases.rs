@@ -1,0 +1,92 @@
+//! Databases are created and dropped while others are written to.
+
+use anyhow::ensure;
+use halite_client::{ErrorKind, params};
+use halite_tests::cluster::{PATIENCE, TestCluster};
+use halite_tests::load::{Load, LoadOptions};
+use halite_tests::scratch::{Weight, run};
+use halite_tests::wait;
+
+const PAGE_SIZES: [u32; 4] = [512, 4096, 8192, 65536];
+
+#[test]
+fn databases_come_and_go_under_load_and_through_failovers() {
+    run("come-and-go", Weight::Heavy, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        let mut load = Load::start(&cluster, LoadOptions::new(5)).await?;
+        let admin = cluster.ops().admin();
+        for round in 0..6_usize {
+            let name = format!("temporary{}", round % 2);
+            let page_size = PAGE_SIZES[round % PAGE_SIZES.len()];
+            ensure!(admin.create_database(&name, page_size, false).await?);
+            let database = cluster.ops().database(&name);
+            database.execute("CREATE TABLE t (a, b)", ()).await?;
+            for n in 0..30 {
+                let insert = "INSERT INTO t VALUES (?1, randomblob(2000))";
+                database.execute(insert, params![n]).await?;
+            }
+            if round % 3 == 1 {
+                let primary = cluster.primary().await?;
+                cluster.kill(primary)?;
+                cluster.restart(primary)?;
+                cluster.primary().await?;
+            }
+            cluster.check_same_under_load(&name).await?;
+            let rows = database.query("SELECT count(*) FROM t", ()).await?;
+            ensure!(rows[0].get::<i64>(0)? == 30);
+            ensure!(admin.drop_database(&name, false).await?);
+            let error = database.query("SELECT 1", ()).await.err();
+            ensure!(
+                error
+                    .as_ref()
+                    .is_some_and(|e| *e.kind() == ErrorKind::NoSuchDatabase),
+                "a dropped database answers: {error:?}"
+            );
+            for id in cluster.ids() {
+                wait::until("its file is gone", PATIENCE, async || {
+                    if cluster.file(id, &name).exists() {
+                        Err("still there")
+                    } else {
+                        Ok(())
+                    }
+                })
+                .await?;
+            }
+        }
+        {
+            let _paused = load.pause().await;
+            let primary = cluster.primary().await?;
+            cluster.check_same("app").await?;
+            load.check(&cluster, primary)?;
+        }
+        load.stop().await;
+        Ok(())
+    });
+}
+
+#[test]
+fn every_page_size_is_replicated_page_by_page() {
+    run("page-sizes", Weight::Light, async |scratch| {
+        let cluster = TestCluster::start(scratch, |options| {
+            options.databases = PAGE_SIZES.map(|size| (format!("p{size}"), size)).to_vec();
+        })
+        .await?;
+        for size in PAGE_SIZES {
+            let database = cluster.ops().database(format!("p{size}"));
+            database
+                .execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b)", ())
+                .await?;
+            for _ in 0..20 {
+                database
+                    .execute("INSERT INTO t (b) VALUES (randomblob(5000))", ())
+                    .await?;
+            }
+            database
+                .execute("DELETE FROM t WHERE a % 2 = 0", ())
+                .await?;
+            database.execute("VACUUM", ()).await?;
+            cluster.check_same(&format!("p{size}")).await?;
+        }
+        Ok(())
+    });
+}

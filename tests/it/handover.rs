@@ -1,0 +1,120 @@
+//! Planned ends of nodes: nobody notices.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use halite_client::Role;
+use halite_tests::cluster::{PATIENCE, TestCluster};
+use halite_tests::history::Outcome;
+use halite_tests::load::{Load, LoadOptions};
+use halite_tests::scratch::{Weight, run};
+
+/// How long the load runs before anything happens to it.
+const WARM_UP: i64 = 200;
+
+async fn loaded(cluster: &TestCluster, seed: u64) -> Result<Load> {
+    let options = LoadOptions {
+        // An interactive transaction belongs to its node and ends with it; everything else has to go through.
+        interactive_percent: 0,
+        ..LoadOptions::new(seed)
+    };
+    let load = Load::start(cluster, options).await?;
+    grown(&load, WARM_UP).await?;
+    Ok(load)
+}
+
+/// Waits until so many further rows were acknowledged.
+async fn grown(load: &Load, rows: i64) -> Result<()> {
+    let wanted = load.history().newest_acknowledged() + rows;
+    halite_tests::wait::until("the load goes on", PATIENCE, async || {
+        let newest = load.history().newest_acknowledged();
+        if newest >= wanted {
+            Ok(())
+        } else {
+            Err((newest, wanted))
+        }
+    })
+    .await
+}
+
+async fn all_served(cluster: &TestCluster, load: &mut Load) -> Result<()> {
+    {
+        let _paused = load.pause().await;
+        let primary = cluster.primary().await?;
+        cluster.check_same("app").await?;
+        load.check(cluster, primary)?;
+    }
+    load.stop().await;
+    let records = load.history().records();
+    let refused = records
+        .outcomes
+        .values()
+        .find(|(outcome, _)| *outcome != Outcome::Acknowledged);
+    ensure!(refused.is_none(), "a request failed: {refused:?}");
+    Ok(())
+}
+
+#[test]
+fn a_primary_that_is_told_to_stop_fails_no_request_and_ends_after_another_leads() {
+    run("stop-primary", Weight::Heavy, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        let mut load = loaded(&cluster, 1).await?;
+        for _ in 0..5 {
+            let old = cluster.primary().await?;
+            let began = Instant::now();
+            let ended = cluster.local.terminate(old, PATIENCE)?;
+            ensure!(ended.success(), "the primary ended with {ended}");
+            let took = began.elapsed();
+            let mut leads = false;
+            for id in cluster.awake() {
+                leads |= cluster.node_status(id).await?.role() == Role::Primary;
+            }
+            ensure!(leads, "the primary ended before another led");
+            ensure!(took < Duration::from_secs(8), "a clean stop took {took:?}");
+            grown(&load, 50).await.context("without the old primary")?;
+            cluster.restart(old)?;
+            cluster.primary().await?;
+            cluster.settle_under_load().await?;
+        }
+        all_served(&cluster, &mut load).await
+    });
+}
+
+#[test]
+fn a_rolling_restart_of_all_nodes_fails_no_request() {
+    run("rolling", Weight::Heavy, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        let mut load = loaded(&cluster, 2).await?;
+        for _ in 0..2 {
+            for id in cluster.ids() {
+                let ended = cluster.local.terminate(id, PATIENCE)?;
+                ensure!(ended.success(), "node {id} ended with {ended}");
+                cluster.restart(id)?;
+                cluster.primary().await?;
+                cluster.settle_under_load().await?;
+                grown(&load, 50).await?;
+            }
+        }
+        all_served(&cluster, &mut load).await
+    });
+}
+
+#[test]
+fn leadership_moves_back_and_forth_without_a_failed_request() {
+    run("transfer", Weight::Heavy, async |scratch| {
+        let cluster = TestCluster::start(scratch, |_| {}).await?;
+        let mut load = loaded(&cluster, 3).await?;
+        for round in 0..12 {
+            let to = round % 3 + 1;
+            cluster
+                .ops()
+                .admin()
+                .transfer_leadership(Some(to))
+                .await
+                .with_context(|| format!("transfer to {to}"))?;
+            ensure!(cluster.primary().await? == to);
+            grown(&load, 30).await?;
+        }
+        all_served(&cluster, &mut load).await
+    });
+}
