@@ -129,6 +129,8 @@ fn ending(failed: usize, keep: bool, folder: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     fn args(dir: &Path, keep: bool) -> DemoArgs {
@@ -152,6 +154,13 @@ mod tests {
         let path = made.path().to_owned();
         drop(made);
         assert!(path.is_dir());
+    }
+
+    #[test]
+    fn the_flags_are_understood() {
+        let line = "halite demo --db app.db --dir /tmp/x --keep --json";
+        assert!(crate::cli::Cli::try_parse_from(line.split(' ')).is_ok());
+        assert!(crate::cli::Cli::try_parse_from(["halite", "demo", "app.db"]).is_err());
     }
 
     #[test]
