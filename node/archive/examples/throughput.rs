@@ -3,6 +3,8 @@
 //! The database is one snapshot and a hundred level-0 files that each change one page in a thousand. Pages are half random bytes and
 //! half zeros, so that they compress about as well as real ones.
 
+#![allow(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+
 use std::error::Error;
 use std::fs::{self, File};
 use std::io;

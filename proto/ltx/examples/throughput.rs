@@ -1,6 +1,8 @@
 //! How fast pages are checksummed, encoded and decoded on this machine:
 //! `cargo run --release -p halite-ltx --example throughput`.
 
+#![allow(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+
 use std::hint::black_box;
 use std::time::Instant;
 

@@ -1,5 +1,7 @@
 //! Black-box tests of the archive on real directories, with files that stock Litestream wrote and with files of our own.
 
+#![allow(clippy::disallowed_methods, reason = "waits for real processes with a deadline")]
+
 mod batches;
 mod damage;
 mod file_destination;
