@@ -62,6 +62,13 @@ pub(super) fn is_in_memory(dir: &Path) -> bool {
 impl BenchCluster {
     /// Starts `count` nodes and waits until all of them serve an empty table.
     pub(super) async fn start(mut home: TempDir, count: u64) -> Result<Self, CliError> {
+        let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+        if let Some(name) = overriding(names) {
+            return Err(
+                CliError::new(format!("{name} is set: it would reach the cluster's nodes"))
+                    .help(format!("run it with `env -u {name}`: the environment wins over the files of the nodes, and could lead them to other data")),
+            );
+        }
         let program = std::env::current_exe();
         let program = program.map_err(|error| CliError::io("cannot find this program", &error))?;
         let mut options = LocalClusterOptions::new(program, home.path());
@@ -186,6 +193,11 @@ impl BenchCluster {
     }
 }
 
+/// The first setting of nodes among the names of environment variables. (`HALITE_ADDR` is for clients.)
+fn overriding(mut names: impl Iterator<Item = String>) -> Option<String> {
+    names.find(|name| name.starts_with("HALITE_") && name != "HALITE_ADDR")
+}
+
 /// Waits for a primary that takes writes. Errors at once if a node ends.
 async fn connect(nodes: &mut LocalCluster) -> Result<Client, String> {
     let client = loop {
@@ -268,6 +280,14 @@ mod tests {
         );
         let error = temporary_dir(&parent.path().join("absent")).unwrap_err();
         assert!(error.to_string().contains("absent"), "{error}");
+    }
+
+    #[test]
+    fn settings_of_other_nodes_are_noticed() {
+        let found = |names: &[&str]| overriding(names.iter().map(|name| (*name).to_owned()));
+        assert_eq!(found(&["PATH", "HALITE_ADDR", "MY_HALITE_X"]), None);
+        let dir = found(&["HALITE_ADDR", "HALITE_DATA_DIR"]);
+        assert_eq!(dir.as_deref(), Some("HALITE_DATA_DIR"));
     }
 
     #[test]
