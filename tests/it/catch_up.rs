@@ -119,3 +119,25 @@ fn a_follower_that_was_away_for_long_catches_up() {
         Ok(())
     });
 }
+
+#[test]
+fn a_node_that_is_down_is_looked_for_without_haste() {
+    run("down", Weight::Light, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        let down = cluster.follower().await?;
+        cluster.kill(down)?;
+        let primary = cluster.primary().await?;
+        let before = cluster.log_of(primary)?.len();
+        // Time is what is measured here: a primary that does not pause between its tries writes megabytes in it.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let written = cluster.log_of(primary)?.len() - before;
+        ensure!(
+            written < 200_000,
+            "the primary wrote {written} bytes of log in 3 s about a node that is down"
+        );
+        cluster.restart(down)?;
+        cluster.primary().await?;
+        cluster.check_same("app").await?;
+        Ok(())
+    });
+}

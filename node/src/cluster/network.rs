@@ -157,6 +157,12 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
+            // openraft waits out its backoff inside the stream of requests. Connecting before the first one is there would skip it, and a
+            // peer that is down would be tried again without a pause.
+            let mut input = input.peekable();
+            if std::pin::Pin::new(&mut input).peek().await.is_none() {
+                return Ok(futures::stream::empty().boxed());
+            }
             let mut peer = self.peer(self.purpose)?;
             // An entry that does not encode ends the stream: openraft sees an early end and reports it.
             let requests = input
