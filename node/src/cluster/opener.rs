@@ -11,7 +11,7 @@ use openraft::Raft;
 use openraft::raft::ClientWriteResult as WriteResult;
 use prost::Message as _;
 use tokio::runtime::Handle;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::catalog::CatalogDatabase;
 use super::command;
@@ -50,20 +50,38 @@ impl Opener {
         databases_dir(&self.data_dir).join(format!("{name}.db"))
     }
 
-    /// A database that has just been created by the log: whatever lies at its path is left over and goes.
+    /// A database that has just been created by the log: whatever lies at its path is left over, or not ours, and is moved aside.
     pub(crate) async fn create(&self, database: &CatalogDatabase) -> io::Result<Arc<Database>> {
+        self.set_aside(&database.name, "the database is new")
+            .await?;
         self.delete(database).await?;
         self.open_with(database, Redo::nothing())
             .await
             .map_err(io::Error::other)
     }
 
-    /// A database as the last run left it, brought to the state at `to`.
+    /// A database as the last run left it, brought to the state at `to`. A file that is no database any more is moved aside; what
+    /// is opened in its place then needs repair, unless the log holds everything.
     pub(crate) async fn reopen(
         &self,
         database: &CatalogDatabase,
         to: u64,
     ) -> Result<Arc<Database>, OpenerError> {
+        let redo = self.redo(database, to)?;
+        match self.open_with(database, redo).await {
+            Err(OpenerError::Database(error)) if unusable(&error) => {
+                self.set_aside(&database.name, &error.to_string())
+                    .await
+                    .map_err(OpenerError::Storage)?;
+                let redo = self.redo(database, to)?;
+                self.open_with(database, redo).await
+            }
+            other => other,
+        }
+    }
+
+    /// What is known of a database beyond its file.
+    fn redo(&self, database: &CatalogDatabase, to: u64) -> Result<Redo, OpenerError> {
         let checkpoint = self
             .checkpoint(database.id, DONE)
             .map_err(OpenerError::Storage)?;
@@ -73,14 +91,20 @@ impl Opener {
             ..v1::DatabaseCheckpoint::default()
         });
         let entries = ltx_log::transactions(&self.log, database.id, from + 1, to);
-        self.open_with(
-            database,
-            Redo {
-                checkpoint: Some(checkpoint),
-                entries: Box::new(entries),
-            },
-        )
-        .await
+        Ok(Redo {
+            checkpoint: Some(checkpoint),
+            entries: Box::new(entries),
+        })
+    }
+
+    /// Moves what lies at the path of a database out of the way: nothing is thrown away silently.
+    async fn set_aside(&self, name: &str, why: &str) -> io::Result<()> {
+        let path = self.path(name);
+        let moved = tokio::task::spawn_blocking(move || set_aside(&path)).await??;
+        for (from, to) in moved {
+            warn!(from = %from.display(), to = %to.display(), why, "moved a file aside");
+        }
+        Ok(())
     }
 
     async fn open_with(
@@ -114,10 +138,8 @@ impl Opener {
     pub(crate) async fn delete(&self, database: &CatalogDatabase) -> io::Result<()> {
         let path = self.path(&database.name);
         tokio::task::spawn_blocking(move || {
-            for suffix in ["", "-wal", "-shm", "-journal"] {
-                let mut file = path.clone().into_os_string();
-                file.push(suffix);
-                match std::fs::remove_file(&file) {
+            for suffix in SUFFIXES {
+                match std::fs::remove_file(beside(&path, suffix)) {
                     Ok(()) => {}
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                     Err(e) => return Err(e),
@@ -153,6 +175,54 @@ impl Opener {
             .map(Some)
             .map_err(io::Error::other)
     }
+}
+
+/// The file is not, or no longer, a database of ours. Anything else (a lock, the disk) passes.
+fn unusable(error: &OpenError) -> bool {
+    use halite_pager::OpenError as Pager;
+    match error {
+        OpenError::PageSize { .. } => true,
+        OpenError::Pager(
+            Pager::NotADatabase { .. }
+            | Pager::TooNew { .. }
+            | Pager::BadPageSize { .. }
+            | Pager::StrayLog { .. }
+            | Pager::NotWal { .. },
+        ) => true,
+        OpenError::Pager(Pager::Sqlite { source, .. }) => matches!(
+            source.sqlite_error_code(),
+            Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt)
+        ),
+        _ => false,
+    }
+}
+
+/// Renames a database and the files that SQLite keeps beside it; the old and new names of those that were there.
+fn set_aside(path: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+    let mut moved = Vec::new();
+    for suffix in SUFFIXES {
+        let from = beside(path, suffix);
+        if from.symlink_metadata().is_err() {
+            continue;
+        }
+        let free = (1_u32..)
+            .map(|number| beside(&from, &format!(".orphan-{number}")))
+            .find(|to| to.symlink_metadata().is_err());
+        if let Some(to) = free {
+            std::fs::rename(&from, &to)?;
+            moved.push((from, to));
+        }
+    }
+    Ok(moved)
+}
+
+/// A database, and what SQLite keeps beside it.
+const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut file = path.as_os_str().to_owned();
+    file.push(suffix);
+    PathBuf::from(file)
 }
 
 pub(crate) const DONE: &str = "checkpoint";
