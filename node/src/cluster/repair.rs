@@ -4,21 +4,40 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Cluster, page_diff};
 use crate::database::{Database, Health};
 
 const EVERY: Duration = Duration::from_millis(200);
+/// A primary with less room than this on its disk makes room for another, before writes fail for it.
+const ROOM_BYTES_MIN: u64 = 16 << 20;
+/// Where the whole disk is small, this part of it.
+const ROOM_PART_MIN: u64 = 10;
+/// Where no disk has room, leadership must not go round and round.
+const NO_ROOM_EVERY: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(cluster: Arc<Cluster>) {
     let mut stopping = cluster.stopping.subscribe();
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut next_no_room = Instant::now();
     loop {
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return,
             _ = tick.tick() => {}
+        }
+        if Instant::now() >= next_no_room
+            && cluster.raft().is_leader()
+            && let Some(free_bytes) = no_room(&cluster)
+        {
+            warn!(
+                free_bytes,
+                "the disk is almost full: handing leadership over"
+            );
+            cluster.hand_over().await;
+            next_no_room = Instant::now() + NO_ROOM_EVERY;
         }
         for database in cluster.shared().all_databases() {
             match database.status().health {
@@ -33,6 +52,14 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
             }
         }
     }
+}
+
+/// The bytes that are left, when they are too few. A system that does not tell has room.
+fn no_room(cluster: &Cluster) -> Option<u64> {
+    let disk = rustix::fs::statvfs(cluster.data_dir()).ok()?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let all = disk.f_blocks.saturating_mul(disk.f_frsize);
+    (free < ROOM_BYTES_MIN.min(all / ROOM_PART_MIN)).then_some(free)
 }
 
 async fn repair(cluster: &Arc<Cluster>, database: Arc<Database>, why: &str) {
