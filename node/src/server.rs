@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use halite_proto::v1::ErrorCode;
 use halite_proto::v1::admin_server::AdminServer;
 use halite_proto::v1::halite_server::HaliteServer;
 use halite_proto::v1::peer_server::PeerServer;
@@ -208,7 +209,12 @@ async fn wait(
     tokio::select! {
         _ = stopping.wait_for(|stopping| *stopping) => return Ok(Ended::Shutdown),
         why = cluster.stopped() => return Ok(Ended::RaftStopped(why)),
-        formed = form => formed.map_err(ServeError::Refused)?,
+        formed = form => match formed {
+            Ok(()) => {}
+            Err(error) if error.code == ErrorCode::Fenced => return Err(ServeError::Refused(error)),
+            // Raft stopped while it was asked.
+            Err(error) => return Ok(Ended::RaftStopped(error.to_string())),
+        },
     }
     tokio::select! {
         _ = stopping.wait_for(|stopping| *stopping) => Ok(Ended::Shutdown),
