@@ -314,11 +314,26 @@ fn quoted(path: &Path) -> String {
     format!("{:?}", path.display().to_string())
 }
 
+/// Where ports are looked for: below the range that systems give to outgoing connections, one of which could otherwise take the port
+/// of a node that is down.
+const PORTS: std::ops::Range<u16> = 10_000..30_000;
+
 /// Ports that were free a moment ago: bound together, so that all differ, and let go together.
 fn free_ports(count: u64) -> io::Result<Vec<u16>> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<Result<_, _>>()?;
+    let mut listeners = Vec::new();
+    let mut failure = None;
+    for _ in 0..PORTS.len() {
+        if listeners.len() as u64 == count {
+            break;
+        }
+        match TcpListener::bind(("127.0.0.1", rand::random_range(PORTS))) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => failure = Some(error),
+        }
+    }
+    if let (true, Some(error)) = ((listeners.len() as u64) < count, failure) {
+        return Err(error);
+    }
     listeners
         .iter()
         .map(|l| Ok(l.local_addr()?.port()))
