@@ -21,7 +21,7 @@ use super::{
     OpenError, Proposer, Redo, WriteJob, failure, statement,
 };
 use gate::{Armed, LaneGate};
-use inbox::Inbox;
+use inbox::{Gather, Inbox};
 use message::{Job, Ordered, PendingApply, Task, Work};
 use shared::Shared;
 
@@ -165,11 +165,15 @@ fn open_writer(
 
 impl Lane {
     fn run(mut self) {
+        let mut gather = None;
         loop {
-            match self.inbox.next(batch::BATCH_JOBS_MAX, self.idle_at) {
+            match self
+                .inbox
+                .next(batch::BATCH_JOBS_MAX, self.idle_at, gather.take())
+            {
                 Work::Ordered(item) => self.take_ordered(item),
                 Work::Task(task) => self.take_task(task),
-                Work::Jobs(jobs) => self.take_jobs(jobs),
+                Work::Jobs(jobs) => gather = self.take_and_gather(jobs),
                 Work::Idle => {
                     self.checkpoint_idle();
                     continue;
@@ -178,6 +182,19 @@ impl Lane {
             }
             self.checkpoint_if_large();
         }
+    }
+
+    /// Runs jobs; says how many to expect next: the callers that have just been answered, and those that came meanwhile.
+    fn take_and_gather(&mut self, jobs: Vec<Job>) -> Option<Gather> {
+        let (started, answered) = (self.host.now(), jobs.len());
+        self.take_jobs(jobs);
+        let now = self.host.now();
+        let wait = (now.saturating_duration_since(started) / 2).min(self.options.gather_max);
+        let jobs = answered + self.inbox.queued_jobs();
+        (jobs > 1 && !wait.is_zero()).then(|| Gather {
+            jobs,
+            until: now + wait,
+        })
     }
 
     fn take_ordered(&mut self, item: Ordered) {

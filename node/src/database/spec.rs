@@ -74,6 +74,10 @@ pub struct DatabaseOptions {
     pub checkpoint_idle: Duration,
     /// A batch that has worked for this long takes no further job, so that the first ones need not wait for a long queue of slow ones.
     pub batch_work_max: Duration,
+    /// After a batch the lane waits for the callers it has just answered, at most this long and never longer than half of what the batch
+    /// took. Without it they come back too late for the next batch, and closed-loop callers fall into two halves that wait for each
+    /// other's quorum round. A lone caller never waits. Zero: never; for drivers whose clock stands still.
+    pub gather_max: Duration,
     /// Write jobs that may wait for the lane; more are refused as unavailable.
     pub queued_jobs_max: usize,
     /// Time, randomness and threads.
@@ -86,6 +90,7 @@ impl Default for DatabaseOptions {
             checkpoint_wal_bytes: 16 << 20,
             checkpoint_idle: Duration::from_secs(5),
             batch_work_max: Duration::from_millis(20),
+            gather_max: Duration::from_millis(1),
             queued_jobs_max: 65_536,
             host: SystemHost::shared(),
         }
@@ -98,6 +103,7 @@ impl fmt::Debug for DatabaseOptions {
             .field("checkpoint_wal_bytes", &self.checkpoint_wal_bytes)
             .field("checkpoint_idle", &self.checkpoint_idle)
             .field("batch_work_max", &self.batch_work_max)
+            .field("gather_max", &self.gather_max)
             .field("queued_jobs_max", &self.queued_jobs_max)
             .finish_non_exhaustive()
     }

@@ -19,7 +19,7 @@ use crate::database::sessions::Lookup;
 use crate::database::{CallKey, WriteJob, failure, statement};
 
 /// Jobs in one batch.
-pub(super) const BATCH_JOBS_MAX: usize = 256;
+pub(super) const BATCH_JOBS_MAX: usize = 1024;
 /// Rows that one write may give back, in bytes: they are held until the quorum has answered.
 pub(super) const RESULT_BYTES_MAX: usize = 64 << 20;
 

@@ -31,7 +31,16 @@ struct State {
     closed: Option<v1::Error>,
     shutdown: bool,
     parked: bool,
+    /// The lane wants to be woken when this many jobs wait; elsewhere than in [`Inbox::next`] it does not care for jobs.
+    jobs_awaited: usize,
     ended_thread: bool,
+}
+
+/// How many jobs are worth waiting for, and until when.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::database) struct Gather {
+    pub(in crate::database) jobs: usize,
+    pub(in crate::database) until: Instant,
 }
 
 /// How often a waiting lane looks for queued jobs whose time has run out.
@@ -69,6 +78,7 @@ impl Inbox {
                 closed: Some(failure::not_primary(None)),
                 shutdown: false,
                 parked: false,
+                jobs_awaited: usize::MAX,
                 ended_thread: false,
             }),
             wake: Condvar::new(),
@@ -136,7 +146,9 @@ impl Inbox {
             }
             None => {
                 state.jobs.extend(jobs);
-                self.notify(state);
+                if state.jobs.len() >= state.jobs_awaited {
+                    self.notify(state);
+                }
             }
         }
     }
@@ -231,7 +243,14 @@ impl Inbox {
     }
 
     /// The next thing to do; [`Work::Idle`] at `idle_at` at the latest. At most `jobs_max` jobs.
-    pub(in crate::database) fn next(&self, jobs_max: usize, idle_at: Option<Instant>) -> Work {
+    ///
+    /// With `gather`, fewer jobs than it names are left waiting until its time is over.
+    pub(in crate::database) fn next(
+        &self,
+        jobs_max: usize,
+        idle_at: Option<Instant>,
+        gather: Option<Gather>,
+    ) -> Work {
         let mut state = self.state.lock();
         loop {
             if state.shutdown {
@@ -243,6 +262,11 @@ impl Inbox {
             if let Some(task) = state.tasks.pop_front() {
                 return Work::Task(task);
             }
+            if let Some(gather) = gather
+                && self.gather(&mut state, gather, jobs_max)
+            {
+                continue;
+            }
             let jobs = take_jobs(&mut state, jobs_max);
             if !jobs.is_empty() {
                 return Work::Jobs(jobs);
@@ -250,8 +274,23 @@ impl Inbox {
             if idle_at.is_some_and(|at| self.host.now() >= at) {
                 return Work::Idle;
             }
+            state.jobs_awaited = 1;
             self.park(&mut state, idle_at);
+            state.jobs_awaited = usize::MAX;
         }
+    }
+
+    /// Waits once for more jobs; false if there are enough, or the time is over. Not parked: whoever settles waits for the outcome.
+    fn gather(&self, state: &mut MutexGuard<'_, State>, gather: Gather, jobs_max: usize) -> bool {
+        let wanted = gather.jobs.min(jobs_max);
+        let wait = gather.until.saturating_duration_since(self.host.now());
+        if state.jobs.len() >= wanted || wait.is_zero() {
+            return false;
+        }
+        state.jobs_awaited = wanted;
+        self.wake.wait_for(state, wait);
+        state.jobs_awaited = usize::MAX;
+        true
     }
 
     /// Puts back jobs that a batch had no time for.
@@ -297,7 +336,12 @@ impl Inbox {
                 return Some(decision);
             }
             if let Ok(next_deadline) = self.expire_jobs(&mut state) {
-                self.park(&mut state, next_deadline);
+                // Jobs that come meanwhile do not wake the lane, but their deadlines count.
+                let look = self.host.now() + EXPIRY_PAUSE;
+                self.park(
+                    &mut state,
+                    Some(next_deadline.map_or(look, |at| at.min(look))),
+                );
             }
         }
     }
