@@ -103,7 +103,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
         }
     };
+    // The other half of the cores is for lanes, readers and the log's writer; more workers only hand tasks to and fro.
+    let workers = (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
         .enable_all()
         .build()
     {
