@@ -84,12 +84,54 @@ fn a_blank_learner_is_brought_up_after_the_log_was_purged() {
         })
         .await?;
         all_same(&cluster).await?;
-        let said = cluster.log_of(4)?;
-        ensure!(
-            said.contains("snapshot") || said.contains("page diff"),
-            "the learner came up from a log that should have been purged: {said}"
-        );
-        Ok(())
+        installed_snapshot(&cluster, 4)
+    });
+}
+
+/// A node was brought up by page diffs, not from the log.
+fn installed_snapshot(cluster: &TestCluster, id: u64) -> Result<()> {
+    let said = cluster.log_of(id)?;
+    ensure!(
+        said.contains("install snapshot databases="),
+        "node {id} came up from a log that should have been purged: {said}"
+    );
+    Ok(())
+}
+
+/// More than the log keeps for a node that is away (1 GiB).
+const MISSED_BYTES: i64 = 1200 << 20;
+const MISSED_ROW_BYTES: i64 = 950_000;
+
+#[test]
+fn a_follower_that_missed_more_than_the_log_keeps_catches_up_by_page_diff() {
+    run("missed", Weight::Heavy, async |scratch| {
+        let mut cluster = cluster(scratch).await?;
+        churn(&cluster, 300).await?;
+        all_same(&cluster).await?;
+        let away = cluster.follower().await?;
+        cluster.kill(away)?;
+        let mut tasks = Vec::new();
+        for number in 0..DATABASES {
+            let database = cluster.client().await?.database(name(number));
+            tasks.push(tokio::spawn(async move {
+                for n in 0..MISSED_BYTES / MISSED_ROW_BYTES / DATABASES as i64 {
+                    let replace = "REPLACE INTO t VALUES (?1, ?2, randomblob(?3))";
+                    let slot = 100 + n % 3;
+                    database
+                        .execute(replace, params![slot, n, MISSED_ROW_BYTES])
+                        .await?;
+                }
+                Ok::<_, halite_client::Error>(())
+            }));
+        }
+        for task in tasks {
+            task.await??;
+        }
+        cluster.restart(away)?;
+        churn(&cluster, 300).await?;
+        cluster.primary().await?;
+        all_same(&cluster).await?;
+        installed_snapshot(&cluster, away)
     });
 }
 

@@ -9,8 +9,10 @@ use super::opener;
 const TAIL_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of log always kept, so that a short outage of a follower is healed from the log.
 const TAIL_BYTES_MIN: u64 = 64 << 20;
-/// Purging less than this many entries is not worth a tombstone.
+/// Purging fewer entries than this is not worth a tombstone, unless they are large.
 const ENTRIES_MIN: u64 = 10_000;
+/// Purging entries of this size together is, however few they are.
+const BYTES_MIN: u64 = 32 << 20;
 
 /// What limits a purge. Indexes are the last entry that each could let go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +35,11 @@ pub(crate) fn purge_to(limits: Limits) -> Option<u64> {
     if limits.log_bytes < TAIL_BYTES_MAX {
         to = to.min(limits.wanted_by_others);
     }
-    (to >= limits.first + ENTRIES_MIN).then_some(to)
+    let entries = to.saturating_sub(limits.first);
+    let all_entries = limits.applied.saturating_sub(limits.first).max(1);
+    // Entries are taken to be of one size.
+    let bytes = u128::from(limits.log_bytes) * u128::from(entries) / u128::from(all_entries);
+    (entries >= ENTRIES_MIN || bytes >= u128::from(BYTES_MIN)).then_some(to)
 }
 
 pub(crate) async fn purge(cluster: &Cluster) -> Result<(), ClusterError> {
@@ -150,6 +156,25 @@ mod tests {
             purge_to(Limits {
                 first: 79_000,
                 ..limits()
+            }),
+            None
+        );
+    }
+
+    #[test]
+    fn few_large_entries_are_purged_as_well() {
+        let few = Limits {
+            first: 1,
+            applied: 400,
+            checkpointed: 390,
+            wanted_by_others: 395,
+            log_bytes: 400 << 20,
+        };
+        assert_eq!(purge_to(few), Some(390));
+        assert_eq!(
+            purge_to(Limits {
+                wanted_by_others: 10,
+                ..few
             }),
             None
         );
