@@ -72,6 +72,14 @@ async fn crash(scratch: &Scratch, seed: u64, rounds: u64) -> Result<()> {
     for (error, count) in errors(load.history()) {
         eprintln!("{count:>6} x {error}");
     }
+    let reads = reads(load.history());
+    for (reader, count) in &reads {
+        eprintln!("{count:>6} reads of {reader}");
+    }
+    ensure!(
+        reads.len() == 10 && reads.values().all(|count| *count as u64 >= rounds),
+        "a reader saw next to nothing: {reads:?}"
+    );
     restored_is_the_same(scratch, &cluster, &archive).await
 }
 
@@ -139,6 +147,15 @@ fn errors(history: &History) -> BTreeMap<String, usize> {
         *errors.entry(error).or_default() += 1;
     }
     errors
+}
+
+/// How many reads of each reader were answered.
+fn reads(history: &History) -> BTreeMap<String, usize> {
+    let mut reads = BTreeMap::new();
+    for reading in &history.records().readings {
+        *reads.entry(reading.reader.clone()).or_default() += 1;
+    }
+    reads
 }
 
 async fn restored_is_the_same(
