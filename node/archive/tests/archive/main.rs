@@ -1,6 +1,9 @@
 //! Black-box tests of the archive on real directories, with files that stock Litestream wrote and with files of our own.
 
-#![allow(clippy::disallowed_methods, reason = "waits for real processes with a deadline")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "waits for real processes with a deadline"
+)]
 
 mod batches;
 mod damage;
