@@ -136,6 +136,50 @@ fn a_follower_that_missed_more_than_the_log_keeps_catches_up_by_page_diff() {
 }
 
 #[test]
+fn an_idle_database_outlives_the_purge_of_the_log_by_a_busy_one() {
+    run("idle", Weight::Heavy, async |scratch| {
+        let mut cluster = cluster(scratch).await?;
+        churn(&cluster, 300).await?;
+        // All are idle until they are checkpointed; then their last transactions leave the log with those of the busy one.
+        for number in 0..DATABASES {
+            let database = name(number);
+            wait::until("it is checkpointed everywhere", PATIENCE, async || {
+                for id in cluster.ids() {
+                    let status = cluster
+                        .database_status(id, &database)
+                        .await
+                        .map_err(|e| e.to_string())?;
+                    if status.wal_bytes > 0 {
+                        return Err(format!("node {id}: wal_bytes={}", status.wal_bytes));
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        let idle = cluster.ops().database(name(0));
+        let busy = cluster.ops().database(name(1));
+        for n in 0..200 {
+            let replace = "REPLACE INTO t VALUES (?1, ?2, randomblob(?3))";
+            busy.execute(replace, params![100 + n % 3, n, MISSED_ROW_BYTES])
+                .await?;
+        }
+        all_same(&cluster).await?;
+        for id in cluster.ids() {
+            cluster.kill(id)?;
+        }
+        for id in cluster.ids() {
+            cluster.restart(id)?;
+        }
+        cluster.primary().await?;
+        all_same(&cluster).await?;
+        let rows = idle.query("SELECT count(*) FROM t", ()).await?;
+        ensure!(rows[0].get::<i64>(0)? > 0);
+        Ok(())
+    });
+}
+
+#[test]
 fn a_follower_that_was_away_for_long_catches_up() {
     run("lagging", Weight::Heavy, async |scratch| {
         let mut cluster = cluster(scratch).await?;

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use halite_client::Role;
 use halite_tests::cluster::{PATIENCE, TestCluster};
 use halite_tests::history::Outcome;
 use halite_tests::load::{Load, LoadOptions};
@@ -67,7 +66,8 @@ fn a_primary_that_is_told_to_stop_fails_no_request_and_ends_after_another_leads(
             let took = began.elapsed();
             let mut leads = false;
             for id in cluster.awake() {
-                leads |= cluster.node_status(id).await?.role() == Role::Primary;
+                let topology = cluster.status(id).await?.topology.unwrap_or_default();
+                leads |= topology.primary_id == id;
             }
             ensure!(leads, "the primary ended before another led");
             ensure!(took < Duration::from_secs(8), "a clean stop took {took:?}");

@@ -90,7 +90,9 @@ impl Opener {
             raft_index: database.id,
             ..v1::DatabaseCheckpoint::default()
         });
-        let entries = ltx_log::transactions(&self.log, database.id, from + 1, to);
+        // What was purged since holds nothing of this database that the checkpoint lacks (see `purge`).
+        let first = self.log.indexes().start.max(from + 1);
+        let entries = ltx_log::transactions(&self.log, database.id, first, to);
         Ok(Redo {
             checkpoint: Some(checkpoint),
             entries: Box::new(entries),

@@ -15,41 +15,40 @@ const EVERY: Duration = Duration::from_millis(200);
 const ROOM_BYTES_MIN: u64 = 16 << 20;
 /// Where the whole disk is small, this part of it.
 const ROOM_PART_MIN: u64 = 10;
-/// Where no disk has room, leadership must not go round and round.
-const NO_ROOM_EVERY: Duration = Duration::from_secs(5);
+/// Where no node is better off, leadership must not go round and round.
+const HAND_OVER_EVERY: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(cluster: Arc<Cluster>) {
     let mut stopping = cluster.stopping.subscribe();
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut next_no_room = Instant::now();
+    let mut next_hand_over = Instant::now();
     loop {
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return,
             _ = tick.tick() => {}
         }
-        if Instant::now() >= next_no_room
-            && cluster.raft().is_leader()
-            && let Some(free_bytes) = no_room(&cluster)
-        {
-            warn!(
-                free_bytes,
-                "the disk is almost full: handing leadership over"
-            );
-            cluster.hand_over().await;
-            next_no_room = Instant::now() + NO_ROOM_EVERY;
-        }
+        let mut reason =
+            no_room(&cluster).map(|free| format!("the disk is almost full: free_bytes={free}"));
         for database in cluster.shared().all_databases() {
             match database.status().health {
                 Health::Fine => {}
-                Health::Behind { why } => {
-                    if cluster.raft().is_leader() {
-                        warn!(database = %database.spec().name, why, "cannot write here: handing leadership over");
-                        cluster.hand_over().await;
-                    }
+                Health::NeedsRepair { why, .. } if !cluster.raft().is_leader() => {
+                    repair(&cluster, database, &why).await;
                 }
-                Health::NeedsRepair { why, .. } => repair(&cluster, database, &why).await,
+                // A primary that cannot write, or has nobody to pull pages from, makes room for one that is sound.
+                Health::Behind { why } | Health::NeedsRepair { why, .. } => {
+                    reason = Some(format!("database {}: {why}", database.spec().name));
+                }
             }
+        }
+        if let Some(reason) = reason
+            && cluster.raft().is_leader()
+            && Instant::now() >= next_hand_over
+        {
+            warn!(reason, "handing leadership over");
+            cluster.hand_over().await;
+            next_hand_over = Instant::now() + HAND_OVER_EVERY;
         }
     }
 }
@@ -63,11 +62,6 @@ fn no_room(cluster: &Cluster) -> Option<u64> {
 }
 
 async fn repair(cluster: &Arc<Cluster>, database: Arc<Database>, why: &str) {
-    if cluster.raft().is_leader() {
-        // A primary has nobody to ask: it makes room for one that is sound.
-        cluster.hand_over().await;
-        return;
-    }
     let Some(primary) = cluster.other_primary() else {
         return;
     };
