@@ -242,6 +242,10 @@ impl LocalCluster {
             if let Some(status) = self.exited(id)? {
                 return Ok(status);
             }
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "a process has no other way to be waited for with a limit"
+            )]
             std::thread::sleep(WAIT_STEP);
         }
         Err(io::Error::new(

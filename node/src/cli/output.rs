@@ -48,7 +48,7 @@ pub(crate) fn stderr_is_terminal() -> bool {
 #[derive(Debug)]
 pub(crate) struct ProgressLine {
     shown: bool,
-    last: Option<std::time::Instant>,
+    last: Option<tokio::time::Instant>,
 }
 
 /// Fast enough for the eye, slow enough for the terminal.
@@ -67,7 +67,7 @@ impl ProgressLine {
             .last
             .is_none_or(|last| last.elapsed() >= PROGRESS_INTERVAL);
         if self.shown && due {
-            self.last = Some(std::time::Instant::now());
+            self.last = Some(tokio::time::Instant::now());
             let _ = write!(io::stderr().lock(), "\r\x1b[K{text}");
         }
     }

@@ -281,7 +281,7 @@ impl RaftProposer {
 
     /// Called once, before the first lane opens.
     pub(crate) fn connect(&self, raft: Raft<TypeConfig, StateMachine>, shared: &Arc<Shared>) {
-        self.raft.set(raft).ok().expect("connected once");
+        assert!(self.raft.set(raft).is_ok(), "connected once");
         self.shared
             .set(Arc::downgrade(shared))
             .expect("connected once");

@@ -1,5 +1,7 @@
 //! Lanes, followers, readers and page diffs against the real pager.
 
+#![allow(clippy::disallowed_methods, reason = "tests wait with a deadline")]
+
 mod failover;
 mod gate;
 mod group_commit;

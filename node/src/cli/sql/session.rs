@@ -1,6 +1,6 @@
 //! What lasts between two statements: the database, the level, the mode and an open transaction.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use halite_client::{
     Client, Database, Error, ErrorKind, ExecuteResult, Params, ReadLevel, Rows, Transaction,
