@@ -1,4 +1,4 @@
-//! Measures a restore beside a plain copy: `cargo run --release -p halite-archive --example throughput -- [MB] [directory]`.
+//! Measures a restore beside a plain copy: `cargo run --release -p halite-archive --example restore_throughput -- [MB] [directory]`.
 //!
 //! The database is one snapshot and a hundred level-0 files that each change one page in a thousand. Pages are half random bytes and
 //! half zeros, so that they compress about as well as real ones.
