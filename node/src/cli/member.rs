@@ -29,7 +29,7 @@ pub(crate) enum MemberCommand {
         #[arg(value_parser = parse_id)]
         id: u64,
     },
-    /// Remove a member for good; its node-id cannot come back
+    /// Remove a member; its node-id may be added again only with an empty data directory
     Remove {
         #[arg(value_parser = parse_id)]
         id: u64,
