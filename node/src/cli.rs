@@ -14,6 +14,7 @@ mod error;
 mod export;
 mod import;
 mod member;
+mod one_node;
 mod output;
 mod restore;
 mod serve;

@@ -27,3 +27,4 @@ pub(crate) mod api;
 pub mod archiver;
 pub mod cluster;
 pub mod database;
+mod piece_writer;

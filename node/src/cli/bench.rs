@@ -9,7 +9,6 @@ mod inserts;
 mod lag;
 mod latencies;
 mod load;
-mod only_to;
 mod plan;
 mod progress;
 mod reads;

@@ -4,7 +4,6 @@
 //! any application; only the restore reads the archive itself. Never writes to the file it is given: the cluster gets a copy.
 //! What it prints with a ✓ was looked at after the fact and could have been otherwise.
 
-mod connector;
 mod copies;
 mod ledger;
 mod nodes;

@@ -21,12 +21,12 @@ use super::error::ClusterError;
 use super::snapshot::{Staged, staging_dir};
 use super::transport::Purpose;
 use crate::database::Database;
+use crate::piece_writer::PieceWriter;
 
 /// Checksums per message: 512 KiB.
 const CHECKSUMS_PER_MESSAGE: usize = 65_536;
 /// Messages under way between the page reader and the network.
 const PIECES_QUEUED: usize = 8;
-const PIECE_BYTES: usize = 1 << 20;
 
 /// Pulls every database of `catalog` from the node at `addr`.
 pub(crate) async fn pull_all(
@@ -180,10 +180,10 @@ pub(crate) async fn serve(
     let (pieces, receiver) = mpsc::channel::<Result<v1::PageDiffResponse, Status>>(PIECES_QUEUED);
     tokio::task::spawn_blocking(move || {
         let state = snapshot.state().clone();
-        let mut out = Pieces {
-            pieces: pieces.clone(),
-            buffer: Vec::with_capacity(PIECE_BYTES),
-        };
+        let mut out = PieceWriter::new(pieces.clone(), |data| v1::PageDiffResponse {
+            data,
+            state: None,
+        });
         let written = snapshot
             .write_diff(theirs.into_iter().map(Ok), &mut out)
             .and_then(|_| out.flush());
@@ -198,36 +198,6 @@ pub(crate) async fn serve(
         let _ = pieces.blocking_send(last);
     });
     Ok(tokio_stream::wrappers::ReceiverStream::new(receiver).boxed())
-}
-
-/// Cuts what is written into messages.
-struct Pieces {
-    pieces: mpsc::Sender<Result<v1::PageDiffResponse, Status>>,
-    buffer: Vec<u8>,
-}
-
-impl io::Write for Pieces {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let taken = data.len().min(PIECE_BYTES - self.buffer.len());
-        self.buffer.extend_from_slice(&data[..taken]);
-        if self.buffer.len() == PIECE_BYTES {
-            self.flush()?;
-        }
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let data = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE_BYTES));
-        self.pieces
-            .blocking_send(Ok(v1::PageDiffResponse {
-                data: data.into(),
-                state: None,
-            }))
-            .map_err(|_| io::Error::other("the receiver went away"))
-    }
 }
 
 fn internal(error: impl std::fmt::Display) -> Status {

@@ -14,8 +14,8 @@ use tonic::Status;
 
 use super::status_of;
 use crate::cluster::{Cluster, ClusterError};
+use crate::piece_writer::PieceWriter;
 
-const PIECE_BYTES: usize = 1 << 20;
 const PIECES_QUEUED_MAX: usize = 4;
 const FRESH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -43,10 +43,11 @@ pub(super) async fn export(
     let (pieces, queue) = mpsc::channel(PIECES_QUEUED_MAX);
     tokio::task::spawn_blocking(move || {
         let txid = snapshot.state().txid;
-        let mut out = Pieces {
-            pieces: pieces.clone(),
-            buffer: Vec::with_capacity(PIECE_BYTES),
-        };
+        let mut out = PieceWriter::new(pieces.clone(), |data| v1::ExportResponse {
+            data,
+            txid: 0,
+            done: false,
+        });
         let end = match snapshot
             .write_file(&mut out)
             .and_then(|()| io::Write::flush(&mut out))
@@ -62,36 +63,4 @@ pub(super) async fn export(
         let _ = pieces.blocking_send(end);
     });
     Ok(ReceiverStream::new(queue))
-}
-
-/// Cuts what is written into messages.
-struct Pieces {
-    pieces: mpsc::Sender<Result<v1::ExportResponse, Status>>,
-    buffer: Vec<u8>,
-}
-
-impl io::Write for Pieces {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let room = PIECE_BYTES - self.buffer.len();
-        let taken = room.min(data.len());
-        self.buffer.extend_from_slice(&data[..taken]);
-        if self.buffer.len() == PIECE_BYTES {
-            self.flush()?;
-        }
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let data = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE_BYTES));
-        self.pieces
-            .blocking_send(Ok(v1::ExportResponse {
-                data: data.into(),
-                txid: 0,
-                done: false,
-            }))
-            .map_err(|_| io::Error::other("the receiver went away"))
-    }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::error::CliError;
 use super::baseline::CREATE_TABLE;
-use super::only_to::OnlyTo;
+use crate::cli::one_node::OneNode;
 use crate::local_cluster::{LocalCluster, LocalClusterOptions};
 
 /// Name of the database that is loaded.
@@ -115,7 +115,7 @@ impl BenchCluster {
     /// A client that speaks with one node and no other, in the session of the common client.
     pub(super) async fn client_of(&self, id: u64) -> Result<Database, CliError> {
         let addr = &self.nodes.node(id).addr;
-        let only = OnlyTo::new(addr);
+        let only = OneNode::new(addr);
         let client = Client::builder([addr.as_str()])
             .connector(only)
             .connect()

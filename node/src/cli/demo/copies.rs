@@ -11,9 +11,9 @@ use halite_client::{Client, Exported, ReadLevel};
 use rusqlite::Connection;
 use tokio::io::AsyncWriteExt;
 
-use super::connector::OneNode;
 use super::ledger::some;
 use crate::cli::error::{CliError, message_of};
+use crate::cli::one_node::OneNode;
 
 /// Larger databases are compared by the number of their rows, not row by row.
 const ROW_BY_ROW_BYTES_MAX: u64 = 256 << 20;

@@ -1,4 +1,5 @@
-//! [`OneNode`]: connects a client to one node and to no other, so that a question about that node is answered by it.
+//! [`OneNode`]: connects a client to one node and to no other, so that a question about that node is answered by it, and a measurement of it
+//! does not spread over all. Used by `demo` and `bench`.
 
 use std::future::Future;
 use std::io;
@@ -11,12 +12,12 @@ use tower::Service;
 
 /// Connections to `host:port` are made, all others refused.
 #[derive(Debug, Clone)]
-pub(super) struct OneNode {
+pub(crate) struct OneNode {
     addr: String,
 }
 
 impl OneNode {
-    pub(super) fn new(addr: impl Into<String>) -> Self {
+    pub(crate) fn new(addr: impl Into<String>) -> Self {
         Self { addr: addr.into() }
     }
 }
@@ -34,14 +35,15 @@ impl Service<Uri> for OneNode {
         let addr = self.addr.clone();
         let wanted = uri.authority().is_some_and(|other| other.as_str() == addr);
         Box::pin(async move {
-            if wanted {
-                TcpStream::connect(addr).await
-            } else {
-                Err(io::Error::new(
+            if !wanted {
+                return Err(io::Error::new(
                     io::ErrorKind::ConnectionRefused,
                     "not the node that is asked",
-                ))
+                ));
             }
+            let stream = TcpStream::connect(addr).await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
         })
     }
 }
