@@ -10,12 +10,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use halite_archive::{Blocking, DestinationUrl, ThreadPool, open_destination};
+use halite_archive::{Blocking, DestinationUrl, open_destination};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::cluster::Cluster;
 use crate::cluster::role::Role;
+use crate::database::HostThreads;
 use sync::DatabaseArchive;
 
 /// One place that a database is archived to.
@@ -100,7 +101,7 @@ async fn sync_all(
             let archive = match archives.entry((spec.id.get(), url.clone())) {
                 std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
                 std::collections::hash_map::Entry::Vacant(new) => {
-                    let blocking: Arc<dyn Blocking> = Arc::new(ThreadPool);
+                    let blocking: Arc<dyn Blocking> = Arc::new(HostThreads(cluster.host().clone()));
                     match DestinationUrl::parse(&url) {
                         Ok(parsed) => {
                             let destination = open_destination(&parsed, blocking);

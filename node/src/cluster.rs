@@ -44,6 +44,7 @@ use openraft::async_runtime::WatchReceiver as _;
 use openraft::metrics::{RaftMetrics, RaftServerMetrics};
 use openraft::raft::AppendEntriesRequest;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -59,7 +60,7 @@ use role::Role;
 use state_machine::{Shared, StateMachine};
 use transport::Transport;
 
-use crate::database::ReaderPool;
+use crate::database::{Host, ReaderPool};
 
 type RaftNode = Raft<TypeConfig, StateMachine>;
 type Metrics = RaftMetrics<TypeConfig>;
@@ -73,6 +74,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 /// This node's part in the cluster.
 pub(crate) struct Cluster {
     raft: RaftNode,
+    runtime: Handle,
     shared: Arc<Shared>,
     transport: Arc<Transport>,
     read_index: ReadIndex,
@@ -113,6 +115,16 @@ impl Cluster {
 
     pub(crate) fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// Where tasks run: for threads that are none of the runtime's.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Time, randomness and threads.
+    pub(crate) fn host(&self) -> &Arc<dyn Host> {
+        &self.options.database.host
     }
 
     pub(crate) fn lease(&self) -> Duration {

@@ -40,7 +40,8 @@ mod write_job;
 pub use applied::{Applied, Health, Status};
 pub use committed_ltx::{ChunkSource, CommittedLtx, LtxReader};
 pub use error::{ApplyError, InstallError, OpenError};
-pub use host::{Host, SystemHost};
+pub use host::{Host, SystemHost, blocking};
+pub(crate) use host::{HostThreads, queue_len};
 pub use proposer::{CheckpointStore, Leadership, NotProposed, Proposer};
 pub use reader_pool::{ReadJob, ReaderPool, is_not_read_only};
 pub use reply::{CallReply, CallResults, ReplyReceiver, ReplySink, ReplyTo, replies};
@@ -264,12 +265,12 @@ impl Database {
         self.shared.close();
     }
 
-    /// Blocks until the lane waits: for work, for a step of an interactive transaction, or at the gate. For drivers that run a lane in lockstep.
+    /// Blocks until the lane waits: for work, for a step of an interactive transaction, or at the gate.
     pub fn settle(&self) {
         self.inbox.settle();
     }
 
-    /// Makes the lane look at its deadlines again: for drivers whose clock is not the real one.
+    /// Makes the lane look at its deadlines again: for hosts whose clock is not the real one.
     pub fn tick(&self) {
         self.inbox.wake();
     }

@@ -28,3 +28,4 @@ pub mod archiver;
 pub mod cluster;
 pub mod database;
 mod piece_writer;
+mod staging_file;

@@ -4,6 +4,8 @@
 //! over, archiver, Raft, databases, log. When the log's disk fails, Raft stops by itself; the node then starts anew on the same
 //! directory until it works, so that it recovers when the cause is gone.
 
+mod listener;
+mod node_view;
 mod options;
 
 use std::future::Future;
@@ -15,9 +17,7 @@ use halite_proto::v1::ErrorCode;
 use halite_proto::v1::admin_server::AdminServer;
 use halite_proto::v1::halite_server::HaliteServer;
 use halite_proto::v1::peer_server::PeerServer;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tracing::{error, info, warn};
 
@@ -30,7 +30,9 @@ use crate::cluster::peer_service::PeerService;
 use crate::cluster::transport::MESSAGE_BYTES_MAX;
 use crate::cluster::{Cluster, ClusterError, ClusterOptions, StartError};
 use crate::config::Config;
-use crate::database::{ReaderPool, SystemHost};
+use crate::database::{ReaderPool, blocking};
+pub use listener::{Connection, Incoming, Listener, TcpPorts};
+pub use node_view::{LogEntryView, NodeView};
 
 /// Calls that are under way when the node stops get this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,6 +56,10 @@ pub struct ServerOptions {
     pub limits: Limits,
     /// Threads that run reads.
     pub reader_threads: usize,
+    /// Where connections come from.
+    pub listener: Arc<dyn Listener>,
+    /// Called with each life of the node, before it answers anybody.
+    pub on_start: Option<Arc<dyn Fn(NodeView) + Send + Sync>>,
 }
 
 /// Why a node does not start, or stopped by itself.
@@ -150,18 +156,25 @@ async fn live(
 ) -> Result<Ended, ServeError> {
     let addr = options.listen;
     // The port first: a second node on the same machine finds out before it touches anything.
-    let listener = TcpListener::bind(addr)
+    let incoming = options
+        .listener
+        .listen(addr)
         .await
         .map_err(|source| ServeError::Listen { addr, source })?;
     let cluster = Cluster::start(options.cluster.clone()).await?;
-    let readers = ReaderPool::start(options.reader_threads, SystemHost::shared())
-        .map_err(ServeError::Threads)?;
+    let host = cluster.host().clone();
+    let readers =
+        ReaderPool::start(options.reader_threads, host.clone()).map_err(ServeError::Threads)?;
     cluster.use_readers(readers.clone());
     let router = Router::new(cluster.clone(), readers.clone());
 
+    if let Some(on_start) = &options.on_start {
+        on_start(NodeView::new(&cluster));
+    }
+
     let (stop_grpc, grpc_stopping) = watch::channel(false);
     let (stop_archiver, archiver_stopping) = watch::channel(false);
-    let grpc = tokio::spawn(serve_grpc(listener, router, options.limits, grpc_stopping));
+    let grpc = tokio::spawn(serve_grpc(incoming, router, options.limits, grpc_stopping));
     info!(node = options.cluster.node_id, %addr, "listening");
     let archiver = tokio::spawn(archiver::run(
         cluster.clone(),
@@ -183,9 +196,9 @@ async fn live(
         Ok(Err(_)) => warn!("the gRPC server did not end cleanly"),
         Err(_) => warn!("calls were still under way after 5 s"),
     }
-    tokio::task::spawn_blocking(move || readers.shutdown())
-        .await
-        .unwrap_or_default();
+    if blocking(&host, move || readers.shutdown()).await.is_err() {
+        warn!("the reader threads did not end cleanly");
+    }
     cluster.shutdown().await;
     ended
 }
@@ -223,23 +236,12 @@ async fn wait(
 }
 
 async fn serve_grpc(
-    listener: TcpListener,
+    incoming: Incoming,
     router: Arc<Router>,
     limits: Limits,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let cluster = router.cluster().clone();
-    let incoming = TcpListenerStream::new(listener);
-    let incoming = futures::StreamExt::map(
-        incoming,
-        |stream: std::io::Result<tokio::net::TcpStream>| {
-            if let Ok(stream) = &stream {
-                // A connection that is gone already says so when it is read.
-                let _ = stream.set_nodelay(true);
-            }
-            stream
-        },
-    );
     Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))

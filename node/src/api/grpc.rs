@@ -10,6 +10,7 @@ mod transaction;
 
 pub(crate) use admin_service::AdminService;
 pub(crate) use sql_service::SqlService;
+pub(crate) use status::status;
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use halite_proto::v1::command::Kind;
 use tokio::time::Instant;
 
 use crate::cluster::{Cluster, ClusterError, ltx_log};
-use crate::database::Database;
+use crate::database::{Database, blocking};
 
 /// LTX bytes merged into one level-0 file at most; what is left follows in the next.
 const BATCH_BYTES_MAX: usize = 64 << 20;
@@ -105,10 +105,8 @@ impl DatabaseArchive {
         while self.txid < applied.position.txid.get() {
             let (from, to) = (self.next_index, cluster.applied_index());
             let (log, after) = (cluster.shared().log.clone(), self.txid);
-            let collected = tokio::task::spawn_blocking(move || collect(&log, id, after, from, to));
-            let collected = collected
-                .await
-                .map_err(|e| std::io::Error::other(e.to_string()))??;
+            let collected = blocking(cluster.host(), move || collect(&log, id, after, from, to));
+            let collected = collected.await??;
             let (txid, index, count) = match collected {
                 Collected::Missing => self.snapshot(database).await?,
                 Collected::Batch(merged) => {

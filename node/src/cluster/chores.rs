@@ -74,7 +74,7 @@ async fn primary_chores(cluster: &Arc<Cluster>) -> Result<(), ClusterError> {
         )
     };
     if !formed {
-        let cluster_id = start::random_id();
+        let cluster_id = start::random_id(&**cluster.host());
         cluster
             .command(Kind::FormCluster(v1::FormClusterCommand { cluster_id }))
             .await?;

@@ -19,7 +19,7 @@ use super::ltx_log;
 use super::state_machine::{Shared, StateMachine};
 use crate::database::{
     CheckpointStore, Database, DatabaseId, DatabaseOptions, DatabaseSpec, Leadership, NotProposed,
-    OpenError, Proposer, Redo,
+    OpenError, Proposer, Redo, blocking,
 };
 
 /// Why a database of this node cannot be opened.
@@ -102,7 +102,7 @@ impl Opener {
     /// Moves what lies at the path of a database out of the way: nothing is thrown away silently.
     async fn set_aside(&self, name: &str, why: &str) -> io::Result<()> {
         let path = self.path(name);
-        let moved = tokio::task::spawn_blocking(move || set_aside(&path)).await??;
+        let moved = blocking(&self.options.host, move || set_aside(&path)).await??;
         for (from, to) in moved {
             warn!(from = %from.display(), to = %to.display(), why, "moved a file aside");
         }
@@ -131,15 +131,15 @@ impl Opener {
             Database::open(spec, redo, proposer, checkpoints, options)
                 .map_err(OpenerError::Database)
         };
-        tokio::task::spawn_blocking(open)
+        blocking(&self.options.host, open)
             .await
-            .map_err(|e| OpenerError::Storage(io::Error::other(e)))?
+            .map_err(OpenerError::Storage)?
     }
 
     /// Removes the files of a closed database and what is noted of it.
     pub(crate) async fn delete(&self, database: &CatalogDatabase) -> io::Result<()> {
         let path = self.path(&database.name);
-        tokio::task::spawn_blocking(move || {
+        blocking(&self.options.host, move || {
             for suffix in SUFFIXES {
                 match std::fs::remove_file(beside(&path, suffix)) {
                     Ok(()) => {}

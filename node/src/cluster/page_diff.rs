@@ -3,25 +3,24 @@
 //! The receiver sends the checksums of the pages it holds; the sender, holding a read transaction, answers with the pages that
 //! differ, as one LTX. Always pulled.
 
-use std::io::{self, Write as _};
-use std::path::Path;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use halite_ltx::PageNo;
 use halite_proto::v1;
-use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 use tracing::info;
 
 use super::Cluster;
 use super::error::ClusterError;
-use super::snapshot::{Staged, staging_dir};
+use super::snapshot::Staged;
 use super::transport::Purpose;
-use crate::database::Database;
+use crate::database::{Database, queue_len};
 use crate::piece_writer::PieceWriter;
+use crate::staging_file::{StagingFile, staging_dir};
 
 /// Checksums per message: 512 KiB.
 const CHECKSUMS_PER_MESSAGE: usize = 65_536;
@@ -61,14 +60,14 @@ pub(crate) async fn pull(
     let mut responses = peer.page_diff(requests).await?.into_inner();
 
     let dir = staging_dir(cluster.data_dir());
-    let (file, path) = create_staging_file(&dir).await.map_err(internal)?;
-    let mut file = tokio::fs::File::from_std(file);
+    let mut file = StagingFile::create(dir, "pull-", ".ltx", cluster.host())
+        .await
+        .map_err(internal)?;
     let mut bytes = 0_usize;
     while let Some(piece) = responses.message().await? {
         bytes += piece.data.len();
-        file.write_all(&piece.data).await.map_err(internal)?;
+        file.write(piece.data).await.map_err(internal)?;
         if let Some(state) = piece.state {
-            file.flush().await.map_err(internal)?;
             info!(
                 database_id,
                 txid = state.txid,
@@ -78,7 +77,7 @@ pub(crate) async fn pull(
             );
             return Ok(Staged {
                 database_id,
-                ltx: path,
+                ltx: file.into_path(),
                 state,
             });
         }
@@ -99,19 +98,6 @@ fn all_checksums(database: &Database) -> Vec<u64> {
         }
         all.extend(piece);
     }
-}
-
-async fn create_staging_file(dir: &Path) -> io::Result<(std::fs::File, tempfile::TempPath)> {
-    let dir = dir.to_owned();
-    tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(&dir)?;
-        Ok(tempfile::Builder::new()
-            .prefix("pull-")
-            .suffix(".ltx")
-            .tempfile_in(&dir)?
-            .into_parts())
-    })
-    .await?
 }
 
 fn checksum_messages(database_id: u64, checksums: Vec<u64>) -> Vec<v1::PageDiffRequest> {
@@ -177,8 +163,11 @@ pub(crate) async fn serve(
     let stopping = |_| Status::unavailable("the database is being closed");
     let snapshot = database.snapshot().await.map_err(stopping)?;
     let snapshot = snapshot.map_err(|e| halite_proto::error_detail::to_status(&e))?;
-    let (pieces, receiver) = mpsc::channel::<Result<v1::PageDiffResponse, Status>>(PIECES_QUEUED);
-    tokio::task::spawn_blocking(move || {
+    let (pieces, receiver) = mpsc::channel::<Result<v1::PageDiffResponse, Status>>(queue_len(
+        &**cluster.host(),
+        PIECES_QUEUED,
+    ));
+    cluster.host().spawn_blocking(Box::new(move || {
         let state = snapshot.state().clone();
         let mut out = PieceWriter::new(pieces.clone(), |data| v1::PageDiffResponse {
             data,
@@ -196,7 +185,7 @@ pub(crate) async fn serve(
         };
         // A receiver that went away does not want the end either.
         let _ = pieces.blocking_send(last);
-    });
+    }));
     Ok(tokio_stream::wrappers::ReceiverStream::new(receiver).boxed())
 }
 

@@ -13,7 +13,6 @@ use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::error::Fatal;
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use prost::Message as _;
-use rand::RngCore as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
@@ -70,7 +69,7 @@ impl Peer for PeerService {
         let input = accepted(request.into_inner(), self.cluster.clone());
         let raft = self.cluster.raft().clone();
         // openraft draws the randomness of the tasks it spawns from the caller's seed.
-        let seed = rand::rng().next_u64();
+        let seed = self.cluster.host().random();
         let results = Rt::scope(seed, async move { stream_append(&raft, input) }).await;
         let responses = results.map(|result| match result {
             Ok(result) => Ok(convert::append_result_to_wire(result)),

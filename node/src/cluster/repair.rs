@@ -82,7 +82,7 @@ async fn repair(cluster: &Arc<Cluster>, database: Arc<Database>, why: &str) {
             return;
         }
     };
-    match staged.install(&database).await {
+    match staged.install(&database, cluster.host()).await {
         Ok(()) => info!(database = %database.spec().name, "repaired"),
         Err(error) => {
             warn!(database = %database.spec().name, %error, "repair failed, trying again")

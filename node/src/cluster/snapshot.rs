@@ -4,7 +4,6 @@
 //! staging file; the state machine installs them. What is pulled may be newer than the snapshot's metadata says, because
 //! appliers skip what is at or below a database's TXID.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use halite_log::TypeConfig;
@@ -15,7 +14,7 @@ use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use super::catalog::Catalog;
 use super::error::ClusterError;
 use super::state_machine::Shared;
-use crate::database::Database;
+use crate::database::{Database, Host, blocking};
 
 /// One database, pulled and not yet installed. The file goes with it.
 #[derive(Debug)]
@@ -27,9 +26,13 @@ pub(crate) struct Staged {
 
 impl Staged {
     /// Brings `database` to the state that was pulled.
-    pub(crate) async fn install(self, database: &Database) -> Result<(), ClusterError> {
+    pub(crate) async fn install(
+        self,
+        database: &Database,
+        host: &Arc<dyn Host>,
+    ) -> Result<(), ClusterError> {
         let path = self.ltx;
-        let opened = tokio::task::spawn_blocking(move || {
+        let opened = blocking(host, move || {
             std::fs::File::open(&path).map(|file| (file, path))
         });
         let (file, path) = opened
@@ -81,9 +84,4 @@ pub(crate) fn of_catalog(catalog: &Catalog) -> SnapshotOf<TypeConfig, SnapshotDa
             staged: Vec::new(),
         },
     }
-}
-
-/// Where pulled pages wait for their installation.
-pub(crate) fn staging_dir(data_dir: &std::path::Path) -> PathBuf {
-    data_dir.join("staging")
 }

@@ -10,14 +10,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use halite_log::{Entry, EntryPayload, LogId, LogOptions, LogStore, MetaKey, Rt};
+use halite_log::{Entry, EntryPayload, LogId, LogOptions, LogStore, MemDisk, MetaKey, Rt};
 use halite_proto::v1;
 use halite_proto::v1::command::Kind;
 use openraft::entry::RaftEntry as _;
 use openraft::{Config, Raft, SnapshotPolicy};
 use parking_lot::{Mutex, RwLock};
 use prost::Message as _;
-use rand::RngCore as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -35,7 +34,8 @@ use super::role::{self, Role};
 use super::state_machine::{Shared, StateMachine, catalog_key};
 use super::transport::{Connector, Transport};
 use super::{Cluster, chores, command, repair};
-use crate::database::DatabaseOptions;
+use crate::database::{DatabaseOptions, Host, blocking};
+use crate::staging_file::staging_dir;
 
 /// What a node's part in the cluster is started with.
 #[derive(Clone)]
@@ -64,6 +64,8 @@ pub struct ClusterOptions {
     pub databases: Vec<(String, u32)>,
     /// Entries are kept until they are archived, up to a cap.
     pub archived: bool,
+    /// Keeps the log on a disk in memory instead of in the data directory: for the simulation.
+    pub log_disk: Option<MemDisk>,
     /// How peers are reached.
     pub connector: Arc<dyn Connector>,
 }
@@ -131,7 +133,7 @@ impl Cluster {
         };
         let config = Arc::new(raft_config(&options)?);
         // openraft draws its randomness (election timeouts) from this seed.
-        let seed = rand::rng().next_u64();
+        let seed = options.database.host.random();
         let raft = Raft::new(options.node_id, config, network, log, state_machine);
         let raft = Rt::scope(seed, raft)
             .await
@@ -141,6 +143,7 @@ impl Cluster {
         let cluster = Arc::new(Self {
             read_index: ReadIndex::start(raft.clone(), transport.clone()),
             raft,
+            runtime: tokio::runtime::Handle::current(),
             role: shared.role.clone(),
             shared,
             transport,
@@ -215,12 +218,13 @@ async fn open_log(options: &ClusterOptions) -> Result<LogStore, StartError> {
     let dir = options.data_dir.clone();
     let mut log_options = LogOptions::default();
     log_options.cache_bytes = options.log_cache_bytes;
-    let opened = tokio::task::spawn_blocking(move || {
+    let disk = options.log_disk.clone();
+    let opened = blocking(&options.database.host, move || {
         std::fs::create_dir_all(&dir).map_err(|source| StartError::DataDir {
             path: dir.clone(),
             source,
         })?;
-        let staging = super::snapshot::staging_dir(&dir);
+        let staging = staging_dir(&dir);
         // What an earlier run pulled and did not install is of no use.
         match std::fs::remove_dir_all(&staging) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -231,9 +235,20 @@ async fn open_log(options: &ClusterOptions) -> Result<LogStore, StartError> {
             }
             _ => {}
         }
-        LogStore::open(&dir.join("log"), log_options).map_err(StartError::Log)
+        Ok(dir.join("log"))
     });
-    opened.await.map_err(|e| StartError::Raft(e.to_string()))?
+    let dir = opened
+        .await
+        .map_err(|e| StartError::Raft(e.to_string()))??;
+    if let Some(disk) = disk {
+        return Ok(LogStore::open_memory(&disk, log_options)?);
+    }
+    let opened = blocking(&options.database.host, move || {
+        LogStore::open(&dir, log_options)
+    });
+    Ok(opened
+        .await
+        .map_err(|e| StartError::Raft(e.to_string()))??)
 }
 
 /// Who this data directory is; a new one becomes whom the configuration names.
@@ -257,7 +272,7 @@ async fn load_identity(log: &LogStore, options: &ClusterOptions) -> Result<Ident
             stored.instance_id
         }
         None => {
-            let instance_id = random_id();
+            let instance_id = random_id(&*options.database.host);
             let identity = v1::IdentifyResponse {
                 cluster_name: ours.0.clone(),
                 node_id: ours.1,
@@ -273,9 +288,8 @@ async fn load_identity(log: &LogStore, options: &ClusterOptions) -> Result<Ident
     Ok(Identity::new(ours.0, ours.1, instance_id))
 }
 
-pub(crate) fn random_id() -> String {
-    let mut rng = rand::rng();
-    format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64())
+pub(crate) fn random_id(host: &dyn Host) -> String {
+    format!("{:016x}{:016x}", host.random(), host.random())
 }
 
 /// Brings catalog and databases to the state at M.

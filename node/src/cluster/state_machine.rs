@@ -31,7 +31,7 @@ use super::ltx_log::{self, OpenChunks};
 use super::opener::Opener;
 use super::role::Role;
 use super::snapshot::{SnapshotBuilder, SnapshotData, of_catalog};
-use crate::database::{ApplyError, Database, DatabaseId, Health, Leadership, ReaderPool};
+use crate::database::{ApplyError, Database, DatabaseId, Health, Leadership, ReaderPool, blocking};
 
 /// How often a wait for the disk looks whether the disk has failed.
 const FAILURE_CHECK: Duration = Duration::from_millis(200);
@@ -111,10 +111,8 @@ impl Shared {
         let Some(readers) = self.readers.get().cloned() else {
             return;
         };
-        if tokio::task::spawn_blocking(move || readers.forget(id))
-            .await
-            .is_err()
-        {
+        let forgotten = blocking(&self.opener.options.host, move || readers.forget(id));
+        if forgotten.await.is_err() {
             error!(database_id = %id, "a reader thread failed while it let go of a database");
         }
     }
@@ -232,7 +230,10 @@ impl StateMachine {
         }
         for staged in snapshot.staged {
             if let Some(database) = self.shared.database_by_id(staged.database_id) {
-                staged.install(&database).await.map_err(io::Error::other)?;
+                staged
+                    .install(&database, &self.shared.opener.options.host)
+                    .await
+                    .map_err(io::Error::other)?;
             }
         }
         *self.shared.catalog.lock() = catalog;

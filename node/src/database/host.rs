@@ -2,11 +2,15 @@
 //!
 //! Owns nothing but the seam: the simulation puts its own clock and seed behind it. Called by lanes and the reader pool.
 
+use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use halite_archive::{Blocking, BlockingJob, ThreadPool, run_blocking};
+use tokio::sync::Semaphore;
 
 /// Time, randomness and threads.
 pub trait Host: Send + Sync {
@@ -16,7 +20,7 @@ pub trait Host: Send + Sync {
     /// Wall clock in milliseconds since 1970, for the timestamps of entries.
     fn unix_ms(&self) -> i64;
 
-    /// 64 random bits; asked once per database.
+    /// 64 random bits.
     fn random(&self) -> u64;
 
     /// Starts an OS thread.
@@ -24,6 +28,54 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// The operating system's.
     fn spawn(&self, name: String, run: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
+
+    /// Runs `job` where it may block.
+    fn spawn_blocking(&self, job: BlockingJob);
+
+    /// Whoever hands work to a thread waits until that thread waits in turn, and no thread waits for a clock: one thing happens at a time, and
+    /// every run repeats. Deadlines are looked at when [`Database::tick`](super::Database::tick) is called.
+    fn lockstep(&self) -> bool {
+        false
+    }
+}
+
+/// Runs `job` where it may block and waits for what it returns.
+///
+/// # Errors
+/// The job panicked, or the runtime is shutting down.
+pub async fn blocking<T, F>(host: &Arc<dyn Host>, job: F) -> io::Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    run_blocking(&HostThreads(host.clone()), job)
+        .await
+        .map_err(io::Error::other)
+}
+
+/// Length of a queue between a blocking job and the network: `normal`, unless the job has to end before anybody takes anything out.
+pub(crate) fn queue_len(host: &dyn Host, normal: usize) -> usize {
+    if host.lockstep() {
+        Semaphore::MAX_PERMITS
+    } else {
+        normal
+    }
+}
+
+/// A host as the archive wants it.
+#[derive(Clone)]
+pub(crate) struct HostThreads(pub(crate) Arc<dyn Host>);
+
+impl Blocking for HostThreads {
+    fn spawn(&self, job: BlockingJob) {
+        self.0.spawn_blocking(job);
+    }
+}
+
+impl fmt::Debug for HostThreads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HostThreads")
+    }
 }
 
 /// The real clock, the operating system's randomness and real threads.
@@ -60,5 +112,9 @@ impl Host for SystemHost {
 
     fn spawn(&self, name: String, run: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name(name).spawn(run)
+    }
+
+    fn spawn_blocking(&self, job: BlockingJob) {
+        ThreadPool.spawn(job);
     }
 }

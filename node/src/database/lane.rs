@@ -129,15 +129,20 @@ pub(super) fn open(
         .spawn(
             format!("lane-{}", spec.name),
             Box::new(move || {
+                thread_inbox.lane_began();
                 let end = std::panic::catch_unwind(AssertUnwindSafe(move || lane.run()));
-                thread_inbox.lane_ended();
                 stopped_sender.send_replace(true);
+                // Last: whoever runs the lane in lockstep goes on from here.
+                thread_inbox.lane_ended();
                 if let Err(panic) = end {
                     std::panic::resume_unwind(panic);
                 }
             }),
         )
         .map_err(OpenError::Thread)?;
+    if host.lockstep() {
+        inbox.settle();
+    }
     Ok(Arc::new(Database::new(
         spec, inbox, shared, stopped, thread,
     )))

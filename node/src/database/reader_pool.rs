@@ -3,7 +3,7 @@
 //! Each thread keeps one read-only connection with its statement cache per database. Many jobs per hand-over, large results in pieces with
 //! back-pressure. Never writes: a statement that is not read-only comes back as such, for the caller to hand it to the primary.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -43,6 +43,9 @@ struct Queue {
     state: Mutex<State>,
     wake: Condvar,
     forgotten: Condvar,
+    /// No thread has anything to do: what a host in lockstep waits for.
+    settled: Condvar,
+    lockstep: bool,
 }
 
 #[derive(Default)]
@@ -52,7 +55,7 @@ struct State {
     threads: usize,
     idle: usize,
     /// Databases whose connections are to be closed, and how many threads have yet to do so.
-    forget: HashMap<DatabaseId, Forget>,
+    forget: BTreeMap<DatabaseId, Forget>,
     next_forget: u64,
     stopped: bool,
 }
@@ -72,6 +75,8 @@ impl ReaderPool {
             state: Mutex::new(State::default()),
             wake: Condvar::new(),
             forgotten: Condvar::new(),
+            settled: Condvar::new(),
+            lockstep: host.lockstep(),
         });
         let pool = ReaderPool {
             queue: queue.clone(),
@@ -127,6 +132,9 @@ impl ReaderPool {
         drop(state);
         for _ in 0..wake {
             self.queue.wake.notify_one();
+        }
+        if self.queue.lockstep {
+            self.queue.settle();
         }
     }
 
@@ -220,8 +228,16 @@ impl Queue {
                 return None;
             }
             state.idle += 1;
+            self.settled.notify_all();
             self.wake.wait(&mut state);
             state.idle -= 1;
+        }
+    }
+
+    fn settle(&self) {
+        let mut state = self.state.lock();
+        while !(state.jobs.is_empty() && state.idle == state.threads) {
+            self.settled.wait(&mut state);
         }
     }
 
@@ -251,6 +267,7 @@ impl Queue {
         }
         drop(state);
         self.forgotten.notify_all();
+        self.settled.notify_all();
     }
 }
 

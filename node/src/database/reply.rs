@@ -3,7 +3,7 @@
 //! A sink gathers: what one batch decides for the calls of one connection arrives as one hand-over, and its reader takes all there is with one
 //! wake-up. Called by lanes and the reader pool; knows nothing of SQL.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -71,6 +71,41 @@ impl ReplyTo {
             outcome,
             more: false,
         }]);
+    }
+}
+
+/// Answers on their way, gathered by sink: one hand-over for each, in the order in which the sinks came up.
+#[derive(Default)]
+pub(super) struct Deliveries {
+    places: HashMap<*const (), usize>,
+    waiting: Vec<(Arc<dyn ReplySink>, Vec<CallReply>)>,
+}
+
+impl Deliveries {
+    pub(super) fn push(
+        &mut self,
+        to: &ReplyTo,
+        outcome: Result<CallResults, v1::Error>,
+        more: bool,
+    ) {
+        let sink = Arc::as_ptr(&to.sink).cast::<()>();
+        let place = *self.places.entry(sink).or_insert_with(|| {
+            self.waiting.push((to.sink.clone(), Vec::new()));
+            self.waiting.len() - 1
+        });
+        self.waiting[place].1.push(CallReply {
+            token: to.token,
+            outcome,
+            more,
+        });
+    }
+
+    /// Hands over all there is.
+    pub(super) fn send(&mut self) {
+        self.places.clear();
+        for (sink, replies) in self.waiting.drain(..) {
+            sink.deliver(replies);
+        }
     }
 }
 

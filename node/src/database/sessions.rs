@@ -3,7 +3,7 @@
 //! Pure. The outcomes travel in the entries themselves and are recorded when an entry is applied, on every node alike: a new primary knows
 //! what the old one has answered or was about to answer. Time is that of the entries. Called by lanes, redo and page diffs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use halite_proto::v1;
@@ -48,7 +48,7 @@ struct Client {
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sessions {
-    clients: HashMap<[u8; 16], Client>,
+    clients: BTreeMap<[u8; 16], Client>,
     next_sweep_ms: i64,
 }
 
@@ -132,7 +132,7 @@ impl Sessions {
 
     /// The form that checkpoints and page diffs carry; sessions in order of their ids.
     pub(super) fn to_proto(&self) -> v1::Sessions {
-        let mut session: Vec<v1::Session> = self
+        let session = self
             .clients
             .iter()
             .map(|(client_id, client)| v1::Session {
@@ -146,7 +146,6 @@ impl Sessions {
                 last_used_ms: client.last_used_ms,
             })
             .collect();
-        session.sort_unstable_by(|a, b| a.client_id.cmp(&b.client_id));
         v1::Sessions { session }
     }
 

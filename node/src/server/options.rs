@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 
-use super::{ServeError, ServerOptions};
+use super::{ServeError, ServerOptions, TcpPorts};
 use crate::api::grpc::Limits;
 use crate::archiver::{ArchiveTarget, ArchiverOptions};
 use crate::cluster::{ClusterOptions, FirstMember, TcpConnector};
@@ -43,6 +43,7 @@ pub(super) fn from_config(config: &Config) -> Result<ServerOptions, ServeError> 
             .map(|db| (db.name.clone(), db.page_size))
             .collect(),
         archived: !archiver.is_empty(),
+        log_disk: None,
         connector: Arc::new(TcpConnector),
     };
     let cores = std::thread::available_parallelism().map_or(READER_THREADS_MIN, usize::from);
@@ -57,6 +58,8 @@ pub(super) fn from_config(config: &Config) -> Result<ServerOptions, ServeError> 
                 .unwrap_or(usize::MAX),
             transaction_max: config.transaction_timeout,
         },
+        listener: Arc::new(TcpPorts),
+        on_start: None,
         reader_threads: cores.max(READER_THREADS_MIN),
     })
 }

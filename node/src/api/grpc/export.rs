@@ -14,6 +14,7 @@ use tonic::Status;
 
 use super::status_of;
 use crate::cluster::{Cluster, ClusterError};
+use crate::database::queue_len;
 use crate::piece_writer::PieceWriter;
 
 const PIECES_QUEUED_MAX: usize = 4;
@@ -40,8 +41,8 @@ pub(super) async fn export(
         .await
         .map_err(stopping)?
         .map_err(|e| status_of(&e))?;
-    let (pieces, queue) = mpsc::channel(PIECES_QUEUED_MAX);
-    tokio::task::spawn_blocking(move || {
+    let (pieces, queue) = mpsc::channel(queue_len(&**cluster.host(), PIECES_QUEUED_MAX));
+    cluster.host().spawn_blocking(Box::new(move || {
         let txid = snapshot.state().txid;
         let mut out = PieceWriter::new(pieces.clone(), |data| v1::ExportResponse {
             data,
@@ -61,6 +62,6 @@ pub(super) async fn export(
         };
         // A receiver that went away does not want the end either.
         let _ = pieces.blocking_send(end);
-    });
+    }));
     Ok(ReceiverStream::new(queue))
 }

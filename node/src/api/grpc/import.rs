@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use halite_proto::v1;
 use halite_proto::v1::import_request::Kind;
-use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use super::status_of;
 use crate::cluster::{Cluster, ClusterError};
+use crate::database::{Host, blocking};
+use crate::staging_file::{StagingFile, staging_dir};
 
 /// The 16 bytes that every SQLite file starts with.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -27,7 +28,7 @@ pub(super) async fn import(
         return Err(ClusterError::invalid("the first message has to be begin".into()).into());
     };
     let path = receive(cluster, &begin, pieces).await?;
-    let page_size = page_size_of(path.to_path_buf())
+    let page_size = page_size_of(cluster.host(), path.to_path_buf())
         .await
         .map_err(Status::from)?;
 
@@ -96,32 +97,22 @@ async fn receive(
     begin: &v1::ImportBegin,
     mut pieces: Streaming<v1::ImportRequest>,
 ) -> Result<tempfile::TempPath, Status> {
-    let dir = cluster.data_dir().join("staging");
+    let dir = staging_dir(cluster.data_dir());
     let failed = |error: io::Error| {
         Status::from(ClusterError::internal(format!(
             "upload not stored: {error}"
         )))
     };
-    let created = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(&dir)?;
-        tempfile::Builder::new()
-            .prefix("import-")
-            .suffix(".db")
-            .tempfile_in(&dir)
-    });
-    let (file, path) = created
+    let mut file = StagingFile::create(dir, "import-", ".db", cluster.host())
         .await
-        .map_err(|e| failed(io::Error::other(e)))?
-        .map_err(failed)?
-        .into_parts();
-    let mut file = tokio::fs::File::from_std(file);
+        .map_err(failed)?;
     let mut received = 0_u64;
     while let Some(piece) = pieces.message().await? {
         let Some(Kind::Data(data)) = piece.kind else {
             return Err(ClusterError::invalid("begin may come only once".into()).into());
         };
         received += data.len() as u64;
-        file.write_all(&data).await.map_err(failed)?;
+        file.write(data).await.map_err(failed)?;
     }
     if received != begin.size_bytes {
         return Err(ClusterError::invalid(format!(
@@ -130,13 +121,12 @@ async fn receive(
         ))
         .into());
     }
-    file.flush().await.map_err(failed)?;
-    Ok(path)
+    Ok(file.into_path())
 }
 
 /// Page size from the header of a SQLite file.
-async fn page_size_of(path: std::path::PathBuf) -> Result<u32, ClusterError> {
-    let read = tokio::task::spawn_blocking(move || {
+async fn page_size_of(host: &Arc<dyn Host>, path: std::path::PathBuf) -> Result<u32, ClusterError> {
+    let read = blocking(host, move || {
         let mut header = [0_u8; 18];
         io::Read::read_exact(&mut std::fs::File::open(path)?, &mut header)?;
         Ok::<_, io::Error>(header)

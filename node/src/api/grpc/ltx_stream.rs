@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use crate::cluster::{Cluster, ClusterError, ltx_log};
-use crate::database::CommittedLtx;
+use crate::database::{CommittedLtx, blocking, queue_len};
 
 /// Largest piece of one transaction.
 const PIECE_BYTES: usize = 1 << 20;
@@ -37,7 +37,7 @@ pub(super) fn stream(
         }
         txid => (txid, cluster.shared().log.indexes().start),
     };
-    let (pieces, queue) = mpsc::channel(PIECES_QUEUED_MAX);
+    let (pieces, queue) = mpsc::channel(queue_len(&**cluster.host(), PIECES_QUEUED_MAX));
     let tail = Tail {
         cluster,
         database_id: database.spec().id.get(),
@@ -64,7 +64,8 @@ impl Tail {
         loop {
             let to = *applied.borrow_and_update();
             if to >= self.from {
-                let read = tokio::task::spawn_blocking(move || {
+                let host = self.cluster.host().clone();
+                let read = blocking(&host, move || {
                     let result = self.send_up_to(to);
                     (self, result)
                 });

@@ -10,7 +10,7 @@ use tonic::Status;
 
 use crate::cluster::Cluster;
 
-pub(super) fn status(cluster: &Cluster) -> v1::StatusResponse {
+pub(crate) fn status(cluster: &Cluster) -> v1::StatusResponse {
     let metrics = cluster.metrics();
     let shared = cluster.shared();
     let databases = shared

@@ -1,14 +1,13 @@
 //! Calls handed on to the primary over one stream per session. The client's own keys travel along, so a retry through another node
 //! is still the same call.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use halite_proto::v1;
 use parking_lot::Mutex;
-use rand::RngCore as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -27,7 +26,7 @@ pub(crate) struct Forwarder {
 }
 
 struct State {
-    outstanding: Mutex<HashSet<u64>>,
+    outstanding: Mutex<BTreeSet<u64>>,
     broken: AtomicBool,
     out: Arc<dyn ReplySink>,
 }
@@ -47,9 +46,8 @@ impl Forwarder {
         });
         // A caller without a key will not retry: any id serves.
         let client_id = client_id.unwrap_or_else(|| {
-            let mut id = [0; 16];
-            rand::rng().fill_bytes(&mut id);
-            id
+            let host = cluster.host();
+            (u128::from(host.random()) << 64 | u128::from(host.random())).to_be_bytes()
         });
         let hello = v1::SessionRequest {
             client_id: Bytes::copy_from_slice(&client_id),
@@ -58,7 +56,8 @@ impl Forwarder {
         };
         // The queue is new and has room.
         let _ = requests.try_send(hello);
-        tokio::spawn(run(
+        // Answers of reads arrive on reader threads, which know no runtime.
+        cluster.runtime().spawn(run(
             cluster.clone(),
             primary.addr.clone(),
             queue,

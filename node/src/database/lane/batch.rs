@@ -3,8 +3,7 @@
 //! Each job runs inside its own savepoint. A job that fails rolls back alone; one that ends the whole transaction is answered and the others are
 //! run again without it. Nobody is answered before the transaction is decided, since even a failure may tell of rows that vanish.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use rusqlite::ffi;
 use super::Lane;
 use super::gate::Decision;
 use crate::database::guard::Mode;
-use crate::database::reply::{CallReply, CallResults, ReplySink};
+use crate::database::reply::{CallResults, Deliveries};
 use crate::database::sessions::Lookup;
 use crate::database::{CallKey, WriteJob, failure, statement};
 
@@ -335,7 +334,7 @@ fn run_statements(
 
 /// The outcomes that travel with the entry, by client.
 fn outcomes(entries: &[Entry]) -> Vec<v1::SessionOutcomes> {
-    let mut clients: HashMap<[u8; 16], v1::SessionOutcomes> = HashMap::new();
+    let mut clients: BTreeMap<[u8; 16], v1::SessionOutcomes> = BTreeMap::new();
     for entry in entries {
         let (Some(key), Outcome::Wrote(results)) = (entry.job.key, &entry.outcome) else {
             continue;
@@ -356,9 +355,7 @@ fn outcomes(entries: &[Entry]) -> Vec<v1::SessionOutcomes> {
                 .collect(),
         });
     }
-    let mut sessions: Vec<v1::SessionOutcomes> = clients.into_values().collect();
-    sessions.sort_unstable_by(|a, b| a.client_id.cmp(&b.client_id));
-    sessions
+    clients.into_values().collect()
 }
 
 /// Answers everybody, one hand-over per sink. With `lost`, jobs that wrote are told the first error, the others the second.
@@ -381,7 +378,7 @@ fn answer(entries: Vec<Entry>, raft_index: u64, lost: Option<(v1::Error, v1::Err
             _ => None,
         })
         .collect();
-    let mut sinks: HashMap<*const (), (Arc<dyn ReplySink>, Vec<CallReply>)> = HashMap::new();
+    let mut deliveries = Deliveries::default();
     for Entry { job, outcome } in entries {
         let results = |results| {
             Ok(CallResults {
@@ -403,21 +400,9 @@ fn answer(entries: Vec<Entry>, raft_index: u64, lost: Option<(v1::Error, v1::Err
                 None => Err(failure::internal("the twin of a call is gone")),
             },
         };
-        let reply = CallReply {
-            token: job.reply.token,
-            outcome,
-            more: false,
-        };
-        let sink = Arc::as_ptr(&job.reply.sink).cast::<()>();
-        sinks
-            .entry(sink)
-            .or_insert_with(|| (job.reply.sink, Vec::new()))
-            .1
-            .push(reply);
+        deliveries.push(&job.reply, outcome, false);
     }
-    for (sink, replies) in sinks.into_values() {
-        sink.deliver(replies);
-    }
+    deliveries.send();
 }
 
 fn refuse_all(jobs: impl IntoIterator<Item = WriteJob>, error: &v1::Error) {

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use halite_proto::v1;
@@ -31,6 +32,8 @@ struct State {
     closed: Option<v1::Error>,
     shutdown: bool,
     parked: bool,
+    /// The lane's own thread, once it runs: the one that must not wait for itself.
+    lane: Option<ThreadId>,
     /// The lane wants to be woken when this many jobs wait; elsewhere than in [`Inbox::next`] it does not care for jobs.
     jobs_awaited: usize,
     ended_thread: bool,
@@ -78,6 +81,7 @@ impl Inbox {
                 closed: Some(failure::not_primary(None)),
                 shutdown: false,
                 parked: false,
+                lane: None,
                 jobs_awaited: usize::MAX,
                 ended_thread: false,
             }),
@@ -236,6 +240,11 @@ impl Inbox {
     }
 
     // ---- the lane's thread ----
+
+    /// The calling thread is the lane's.
+    pub(in crate::database) fn lane_began(&self) {
+        self.state.lock().lane = Some(std::thread::current().id());
+    }
 
     /// SQL should stop.
     pub(in crate::database) fn interrupted(&self) -> bool {
@@ -447,11 +456,12 @@ impl Inbox {
         state.parked = true;
         self.parked.notify_all();
         match until {
-            Some(until) => {
+            // A clock that stands still while this thread waits would never come: see `Host::lockstep`.
+            Some(until) if !self.host.lockstep() => {
                 let wait = until.saturating_duration_since(self.host.now());
                 self.wake.wait_for(state, wait);
             }
-            None => self.wake.wait(state),
+            _ => self.wake.wait(state),
         }
         state.parked = false;
     }
@@ -459,8 +469,12 @@ impl Inbox {
     fn notify(&self, mut state: MutexGuard<'_, State>) {
         // Whoever settles from here on waits for the lane to have seen this.
         state.parked = false;
+        let own = state.lane == Some(std::thread::current().id());
         drop(state);
         self.wake.notify_one();
+        if self.host.lockstep() && !own {
+            self.settle();
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 
 use super::{Next, Queue, ReadJob};
 use crate::database::guard::{Guard, Mode};
-use crate::database::reply::{CallReply, CallResults, ReplySink};
+use crate::database::reply::{CallResults, Deliveries};
 use crate::database::{Database, DatabaseId, Host, failure, statement};
 
 /// Statements kept prepared per connection.
@@ -31,9 +31,6 @@ struct Link {
     /// When it was used last, in jobs of the thread.
     used: u64,
 }
-
-/// Answers on their way to one sink.
-type Gathered = HashMap<*const (), (Arc<dyn ReplySink>, Vec<CallReply>)>;
 
 /// See the module. Lives on its thread.
 pub(super) struct Worker {
@@ -74,7 +71,7 @@ impl Worker {
     }
 
     fn run_jobs(&mut self, jobs: Vec<ReadJob>) {
-        let mut gathered = Gathered::new();
+        let mut gathered = Deliveries::default();
         for job in jobs {
             self.stop.store(self.queue.stopped(), Ordering::Relaxed);
             if let Err(error) = self.run_job(&job, &mut gathered) {
@@ -85,15 +82,13 @@ impl Worker {
                 ) {
                     self.links.remove(&job.database.spec().id);
                 }
-                gather(&mut gathered, &job, Err(error), false);
+                gathered.push(&job.reply, Err(error), false);
             }
         }
-        for (sink, replies) in gathered.into_values() {
-            sink.deliver(replies);
-        }
+        gathered.send();
     }
 
-    fn run_job(&mut self, job: &ReadJob, gathered: &mut Gathered) -> Result<(), v1::Error> {
+    fn run_job(&mut self, job: &ReadJob, gathered: &mut Deliveries) -> Result<(), v1::Error> {
         if job.deadline <= self.host.now() {
             return Err(failure::deadline_exceeded(
                 "the read waited too long for a thread",
@@ -108,10 +103,12 @@ impl Worker {
             ));
         }
         self.jobs += 1;
+        let lockstep = self.host.lockstep();
         let link = self.link(&job.database)?;
         let mut pieces = Pieces {
             job,
             gathered,
+            lockstep,
             current: CallResults::default(),
             bytes: 0,
             rows: 0,
@@ -236,7 +233,9 @@ fn read_statement(
 /// The answer to one job, in pieces.
 struct Pieces<'a> {
     job: &'a ReadJob,
-    gathered: &'a mut Gathered,
+    gathered: &'a mut Deliveries,
+    /// Nobody takes anything before the job is done: there is no room to wait for.
+    lockstep: bool,
     current: CallResults,
     bytes: usize,
     rows: usize,
@@ -280,12 +279,10 @@ impl Pieces<'_> {
         };
         let piece = std::mem::replace(&mut self.current, next);
         (self.bytes, self.rows) = (0, 0);
-        gather(self.gathered, self.job, Ok(piece), true);
+        self.gathered.push(&self.job.reply, Ok(piece), true);
         // Before waiting, everything that is gathered goes out: others may be waiting for it.
-        for (sink, replies) in self.gathered.drain().map(|(_, value)| value) {
-            sink.deliver(replies);
-        }
-        if self.job.reply.sink.wait_for_room(self.job.deadline) {
+        self.gathered.send();
+        if self.lockstep || self.job.reply.sink.wait_for_room(self.job.deadline) {
             Ok(())
         } else {
             Err(failure::deadline_exceeded(
@@ -295,27 +292,8 @@ impl Pieces<'_> {
     }
 
     fn finish(self) {
-        gather(self.gathered, self.job, Ok(self.current), false);
+        self.gathered.push(&self.job.reply, Ok(self.current), false);
     }
-}
-
-fn gather(
-    gathered: &mut Gathered,
-    job: &ReadJob,
-    outcome: Result<CallResults, v1::Error>,
-    more: bool,
-) {
-    let reply = CallReply {
-        token: job.reply.token,
-        outcome,
-        more,
-    };
-    let sink = Arc::as_ptr(&job.reply.sink).cast::<()>();
-    gathered
-        .entry(sink)
-        .or_insert_with(|| (job.reply.sink.clone(), Vec::new()))
-        .1
-        .push(reply);
 }
 
 /// Tells the pool that the thread is over, also if it panics.
