@@ -11,6 +11,7 @@ mod damage;
 mod file_destination;
 mod histories;
 mod killed_writer;
+mod litestream;
 mod mem_store;
 mod outputs;
 mod races;
