@@ -10,13 +10,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use halite_archive::{Blocking, DestinationUrl, open_destination};
+use halite_archive::Destinations;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::cluster::Cluster;
 use crate::cluster::role::Role;
-use crate::database::HostThreads;
 use sync::DatabaseArchive;
 
 /// One place that a database is archived to.
@@ -29,8 +28,10 @@ pub struct ArchiveTarget {
 }
 
 /// Where databases are archived, and how often.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ArchiverOptions {
+    /// Opens the targets' URLs; the simulation brings its own.
+    pub destinations: Arc<dyn Destinations>,
     /// Targets of the databases that name their own; an empty list: nowhere.
     pub own: HashMap<String, Vec<ArchiveTarget>>,
     /// Where all others go, each into a directory of its own below it.
@@ -101,10 +102,8 @@ async fn sync_all(
             let archive = match archives.entry((spec.id.get(), url.clone())) {
                 std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
                 std::collections::hash_map::Entry::Vacant(new) => {
-                    let blocking: Arc<dyn Blocking> = Arc::new(HostThreads(cluster.host().clone()));
-                    match DestinationUrl::parse(&url) {
-                        Ok(parsed) => {
-                            let destination = open_destination(&parsed, blocking);
+                    match options.destinations.open(&url) {
+                        Ok(destination) => {
                             new.insert(DatabaseArchive::new(url, destination, sync_interval))
                         }
                         Err(error) => {

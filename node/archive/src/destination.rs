@@ -9,8 +9,11 @@ use std::io::Read;
 use futures::future::BoxFuture;
 use halite_ltx::Txid;
 
+pub use destinations::{Backends, Destinations};
 pub use error::DestinationError;
 pub use file::FileDestination;
+pub use mem_destination::MemDestination;
+pub use mem_store::{MemStore, StoreAction, StoreCounts, StoreFate, StoreRequest};
 pub use open::open_destination;
 pub(crate) use upload::header_timestamp;
 pub use upload::{Content, ContentError, ContentWriter, Upload};
@@ -18,8 +21,11 @@ pub use url::{DestinationUrl, UrlError};
 
 use crate::{FileInfo, FileKey, Level};
 
+mod destinations;
 mod error;
 mod file;
+mod mem_destination;
+mod mem_store;
 mod open;
 mod upload;
 mod url;

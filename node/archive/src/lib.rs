@@ -8,8 +8,9 @@
 
 pub use blocking::{Blocking, BlockingJob, BlockingStopped, Inline, ThreadPool, run_blocking};
 pub use destination::{
-    Content, ContentError, ContentWriter, Destination, DestinationError, DestinationUrl,
-    FileDestination, FileReader, Upload, UrlError, list_all, open_destination,
+    Backends, Content, ContentError, ContentWriter, Destination, DestinationError, DestinationUrl,
+    Destinations, FileDestination, FileReader, MemDestination, MemStore, StoreAction, StoreCounts,
+    StoreFate, StoreRequest, Upload, UrlError, list_all, open_destination,
 };
 pub use file_info::FileInfo;
 pub use file_key::FileKey;

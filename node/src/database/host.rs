@@ -64,7 +64,7 @@ pub(crate) fn queue_len(host: &dyn Host, normal: usize) -> usize {
 
 /// A host as the archive wants it.
 #[derive(Clone)]
-pub(crate) struct HostThreads(pub(crate) Arc<dyn Host>);
+struct HostThreads(Arc<dyn Host>);
 
 impl Blocking for HostThreads {
     fn spawn(&self, job: BlockingJob) {

@@ -3,6 +3,8 @@
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 
+use halite_archive::{Backends, ThreadPool};
+
 use super::{ServeError, ServerOptions, TcpPorts};
 use crate::api::grpc::Limits;
 use crate::archiver::{ArchiveTarget, ArchiverOptions};
@@ -92,6 +94,7 @@ fn archiver_options(config: &Config) -> ArchiverOptions {
         ))
     });
     ArchiverOptions {
+        destinations: Arc::new(Backends::new(Arc::new(ThreadPool))),
         own: own.collect(),
         default: config
             .archive

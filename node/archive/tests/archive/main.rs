@@ -6,10 +6,13 @@
 )]
 
 mod batches;
+mod contract;
 mod damage;
 mod file_destination;
 mod histories;
 mod killed_writer;
+mod litestream;
+mod mem_store;
 mod outputs;
 mod races;
 mod support;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use halite_archive::{
-    Destination, FileDestination, FileInfo, FileKey, Level, RestoreError, RestoreOptions,
+    Destination, FileDestination, FileInfo, FileKey, Level, MemStore, RestoreError, RestoreOptions,
     RestoreReport, Target, ThreadPool, Upload, restore,
 };
 use halite_ltx::{Encoder, Header, PageNo, PageSize, Txid};
@@ -84,6 +84,11 @@ impl Archive {
         names.sort();
         names
     }
+}
+
+/// An empty store in memory; content is produced on other threads, so that a producer may panic.
+pub(crate) fn mem_store() -> MemStore {
+    MemStore::new("bucket", Arc::new(ThreadPool))
 }
 
 pub(crate) fn vector(name: &str) -> PathBuf {
