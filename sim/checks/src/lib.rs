@@ -18,6 +18,9 @@
 mod final_state;
 mod history;
 pub mod property;
+#[cfg(test)]
+mod script;
+mod tables;
 mod violation;
 
 pub use final_state::{Bank, Contents, FinalState};

@@ -1,4 +1,12 @@
-//! The properties, one module each.
+//! The properties, one module each. All are called through [`check_all`](crate::check_all), or by name by who wants one of them.
+
+pub mod acknowledged_is_kept;
+pub mod failed_is_not_kept;
+pub mod nodes_agree;
+pub mod nothing_invented;
+pub mod nothing_torn;
+pub mod nothing_twice;
+pub mod nothing_vanishes;
 
 use crate::{FinalState, History, Violation};
 
@@ -6,4 +14,12 @@ use crate::{FinalState, History, Violation};
 pub type Check = fn(&History, &FinalState) -> Vec<Violation>;
 
 /// All properties that need no more than a history and the final state.
-pub const ALL: &[Check] = &[];
+pub const ALL: &[Check] = &[
+    acknowledged_is_kept::check,
+    nothing_twice::check,
+    nothing_torn::check,
+    failed_is_not_kept::check,
+    nothing_invented::check,
+    nothing_vanishes::check,
+    nodes_agree::check,
+];

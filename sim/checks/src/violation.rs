@@ -48,12 +48,21 @@ impl Violation {
     }
 
     /// Names one more operation, once.
-    pub(crate) fn with(mut self, operation: &Operation<impl Request>) -> Self {
-        if self.operations.iter().all(|known| known.id != operation.id) {
-            self.at_us = self.at_us.max(operation.last_moment().at_us);
-            self.operations.push(Witness::from(operation));
+    pub(crate) fn with(mut self, operation: &dyn Shown) -> Self {
+        let witness = operation.witness();
+        if self.operations.iter().all(|known| known.id != witness.id) {
+            let last_us = witness.returned_us.unwrap_or(witness.invoked_us);
+            self.at_us = self.at_us.max(last_us);
+            self.operations.push(witness);
         }
         self
+    }
+
+    pub(crate) fn with_some(self, operation: Option<&dyn Shown>) -> Self {
+        match operation {
+            Some(operation) => self.with(operation),
+            None => self,
+        }
     }
 
     /// The numbers of the operations.
@@ -62,15 +71,20 @@ impl Violation {
     }
 }
 
-impl<R: Request> From<&Operation<R>> for Witness {
-    fn from(operation: &Operation<R>) -> Self {
-        Self {
-            id: operation.id,
-            caller: operation.caller,
-            invoked_us: operation.invoked.at_us,
-            returned_us: operation.returned.map(|moment| moment.at_us),
-            asked: operation.asked.to_string(),
-            outcome: operation.outcome.to_string(),
+/// An operation of any workload, as far as a violation needs it.
+pub(crate) trait Shown {
+    fn witness(&self) -> Witness;
+}
+
+impl<R: Request> Shown for Operation<R> {
+    fn witness(&self) -> Witness {
+        Witness {
+            id: self.id,
+            caller: self.caller,
+            invoked_us: self.invoked.at_us,
+            returned_us: self.returned.map(|moment| moment.at_us),
+            asked: self.asked.to_string(),
+            outcome: self.outcome.to_string(),
         }
     }
 }

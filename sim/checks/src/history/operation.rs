@@ -122,11 +122,6 @@ impl<R: Request> Operation<R> {
     pub fn answered(&self) -> Option<(Moment, &R::Answer)> {
         self.returned.zip(self.outcome.ok())
     }
-
-    /// When it was last known to be under way; its beginning if it never returned.
-    pub fn last_moment(&self) -> Moment {
-        self.returned.unwrap_or(self.invoked)
-    }
 }
 
 /// Names an operation under way to its recorder.

@@ -1,0 +1,126 @@
+//! Histories written down by hand, for the tests of the checks.
+
+use crate::history::*;
+use crate::property::Check;
+use crate::{Contents, FinalState, Violation};
+
+/// A run in the making. Each operation ends before the next begins, 100 microseconds later.
+#[derive(Debug, Default)]
+pub(crate) struct Script {
+    pub(crate) history: History,
+    pub(crate) end: FinalState,
+    /// What the table holds if all goes well: acknowledged and unknown inserts.
+    pub(crate) rows: Vec<Row>,
+    pub(crate) now_us: u64,
+}
+
+impl Script {
+    pub(crate) fn check(&self, check: Check) -> Vec<Violation> {
+        check(&self.history, &self.end)
+    }
+
+    pub(crate) fn begin<R: Request>(&mut self, session: u64, level: Level, asked: R) -> Ticket<R> {
+        self.now_us += 100;
+        let caller = Caller {
+            session: SessionId(session),
+            node: Some(NodeId(session % 3 + 1)),
+            level,
+        };
+        self.history.invoke(caller, self.now_us, asked)
+    }
+
+    pub(crate) fn finish<R: Request>(&mut self, ticket: Ticket<R>, outcome: Outcome<R::Answer>) {
+        self.now_us += 100;
+        self.history.returned(ticket, self.now_us, outcome);
+    }
+
+    pub(crate) fn run<R: Request>(
+        &mut self,
+        session: u64,
+        level: Level,
+        asked: R,
+        outcome: Outcome<R::Answer>,
+    ) -> OperationId {
+        let ticket = self.begin(session, level, asked);
+        let id = ticket.id();
+        self.finish(ticket, outcome);
+        id
+    }
+
+    /// The session is the writer.
+    pub(crate) fn insert(&mut self, writer: i64, seq: i64, parts: i64) -> OperationId {
+        let newest = Some(self.append(writer, seq, parts));
+        self.insert_with(writer, seq, parts, Outcome::Ok(Inserted { newest }))
+    }
+
+    /// It is kept.
+    pub(crate) fn unknown_insert(&mut self, writer: i64, seq: i64, parts: i64) -> OperationId {
+        self.append(writer, seq, parts);
+        self.insert_with(writer, seq, parts, Outcome::Unknown("cut off".into()))
+    }
+
+    pub(crate) fn failed_insert(&mut self, writer: i64, seq: i64) -> OperationId {
+        self.insert_with(writer, seq, 1, Outcome::Failed("refused".into()))
+    }
+
+    fn insert_with(
+        &mut self,
+        writer: i64,
+        seq: i64,
+        parts: i64,
+        outcome: Outcome<Inserted>,
+    ) -> OperationId {
+        let write = WriteId { writer, seq };
+        let asked = Insert { write, parts };
+        self.run(writer as u64, Level::Linearizable, asked, outcome)
+    }
+
+    /// The table grows; the id of its last row.
+    pub(crate) fn append(&mut self, writer: i64, seq: i64, parts: i64) -> i64 {
+        for part in 0..parts {
+            let id = self.rows.len() as i64 + 1;
+            let write = WriteId { writer, seq };
+            self.rows.push(Row {
+                id,
+                write,
+                part,
+                parts,
+            });
+        }
+        self.rows.len() as i64
+    }
+
+    pub(crate) fn read(
+        &mut self,
+        session: u64,
+        level: Level,
+        after: i64,
+        rows: &[Row],
+    ) -> OperationId {
+        let answer = Outcome::Ok(rows.to_vec());
+        self.run(session, level, ReadRows { after }, answer)
+    }
+
+    /// Reads the first rows of the table.
+    pub(crate) fn read_up_to(&mut self, session: u64, level: Level, newest: i64) -> OperationId {
+        let rows = self.rows[..newest as usize].to_vec();
+        self.read(session, level, 0, &rows)
+    }
+
+    /// Three nodes hold the table.
+    pub(crate) fn end(&mut self) {
+        for node in 1..=3 {
+            let contents = Contents {
+                rows: Some(self.rows.clone()),
+                ..Contents::default()
+            };
+            self.end.nodes.insert(NodeId(node), contents);
+        }
+    }
+
+    /// What a node holds in the end.
+    pub(crate) fn node(&mut self, node: u64) -> &mut Vec<Row> {
+        let contents = self.end.nodes.get_mut(&NodeId(node)).expect("a node");
+        contents.rows.as_mut().expect("rows")
+    }
+}
