@@ -15,9 +15,11 @@
 //! assert!(halite_checks::check_all(&history, &FinalState::default()).is_empty());
 //! ```
 
+mod accesses;
 mod final_state;
 mod history;
 pub mod property;
+mod registers;
 #[cfg(test)]
 mod script;
 mod tables;

@@ -1,12 +1,19 @@
 //! The properties, one module each. All are called through [`check_all`](crate::check_all), or by name by who wants one of them.
 
 pub mod acknowledged_is_kept;
+pub mod bank_ledger;
+pub mod bank_total;
+pub mod bounded_lag;
 pub mod failed_is_not_kept;
+pub mod linearizable;
+pub mod liveness;
+pub mod lost_update;
 pub mod nodes_agree;
 pub mod nothing_invented;
 pub mod nothing_torn;
 pub mod nothing_twice;
 pub mod nothing_vanishes;
+pub mod session_guarantees;
 
 use crate::{FinalState, History, Violation};
 
@@ -22,4 +29,10 @@ pub const ALL: &[Check] = &[
     nothing_invented::check,
     nothing_vanishes::check,
     nodes_agree::check,
+    session_guarantees::check,
+    linearizable::check,
+    bounded_lag::check,
+    bank_total::check,
+    bank_ledger::check,
+    lost_update::check,
 ];

@@ -1,11 +1,13 @@
 //! Histories written down by hand, for the tests of the checks.
 
+use std::collections::BTreeMap;
+
 use crate::history::*;
 use crate::property::Check;
-use crate::{Contents, FinalState, Violation};
+use crate::{Bank, Contents, FinalState, Violation};
 
 /// A run in the making. Each operation ends before the next begins, 100 microseconds later.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Script {
     pub(crate) history: History,
     pub(crate) end: FinalState,
@@ -107,15 +109,74 @@ impl Script {
         self.read(session, level, 0, &rows)
     }
 
+    pub(crate) fn increment(
+        &mut self,
+        session: u64,
+        key: Key,
+        tag: u64,
+        written: RegisterValue,
+    ) -> OperationId {
+        let asked = Increment { key, tag: Tag(tag) };
+        self.run(session, Level::Linearizable, asked, Outcome::Ok(written))
+    }
+
+    pub(crate) fn read_register(
+        &mut self,
+        session: u64,
+        level: Level,
+        key: Key,
+        found: RegisterValue,
+    ) -> OperationId {
+        self.run(session, level, ReadRegister { key }, Outcome::Ok(found))
+    }
+
     /// Three nodes hold the table.
     pub(crate) fn end(&mut self) {
+        let rows = self.rows.clone();
+        self.end_with(|contents| contents.rows = Some(rows.clone()));
+    }
+
+    pub(crate) fn end_bank(&mut self, balances: &[i64], ledger: &[LedgerRow]) {
+        let bank = Bank {
+            balances: Self::balances(balances),
+            ledger: ledger.to_vec(),
+        };
+        self.end_with(|contents| contents.bank = Some(bank.clone()));
+    }
+
+    pub(crate) fn end_registers(&mut self, registers: &[(Key, RegisterValue)]) {
+        let registers = registers.iter().copied().collect::<BTreeMap<_, _>>();
+        self.end_with(|contents| contents.registers = Some(registers.clone()));
+    }
+
+    pub(crate) fn end_lists(&mut self, lists: &[(u64, &[u64])]) {
+        let lists = lists
+            .iter()
+            .map(|(key, list)| (Key(*key), Self::list(list)));
+        let lists = lists.collect::<BTreeMap<_, _>>();
+        self.end_with(|contents| contents.lists = Some(lists.clone()));
+    }
+
+    fn end_with(&mut self, set: impl Fn(&mut Contents)) {
         for node in 1..=3 {
-            let contents = Contents {
-                rows: Some(self.rows.clone()),
-                ..Contents::default()
-            };
-            self.end.nodes.insert(NodeId(node), contents);
+            set(self.end.nodes.entry(NodeId(node)).or_default());
         }
+    }
+
+    /// A bank whose accounts, from 1, open with these balances.
+    pub(crate) fn bank(opening: &[i64]) -> Self {
+        let mut script = Self::default();
+        script.history.bank.opening = Self::balances(opening);
+        script
+    }
+
+    pub(crate) fn balances(balances: &[i64]) -> BTreeMap<AccountId, i64> {
+        let accounts = (1..).map(AccountId);
+        accounts.zip(balances.iter().copied()).collect()
+    }
+
+    pub(crate) fn list(elements: &[u64]) -> Vec<Element> {
+        elements.iter().copied().map(Element).collect()
     }
 
     /// What a node holds in the end.

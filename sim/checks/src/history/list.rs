@@ -36,6 +36,14 @@ pub struct ListTransaction {
     pub steps: Vec<Step>,
 }
 
+impl ListTransaction {
+    /// It changes something.
+    pub fn appends(&self) -> bool {
+        let append = |step: &Step| matches!(step, Step::Append { .. });
+        self.steps.iter().any(append)
+    }
+}
+
 impl Request for ListTransaction {
     type Answer = Vec<Vec<Element>>;
 
