@@ -24,6 +24,7 @@ mod registers;
 mod script;
 mod tables;
 mod violation;
+pub mod wgl;
 
 pub use final_state::{Bank, Contents, FinalState};
 pub use history::*;

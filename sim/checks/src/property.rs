@@ -6,6 +6,7 @@ pub mod bank_total;
 pub mod bounded_lag;
 pub mod failed_is_not_kept;
 pub mod linearizable;
+pub mod linearizable_registers;
 pub mod list_append;
 pub mod liveness;
 pub mod lost_update;
@@ -36,5 +37,6 @@ pub const ALL: &[Check] = &[
     bank_total::check,
     bank_ledger::check,
     lost_update::check,
+    linearizable_registers::check,
     list_append::check,
 ];
