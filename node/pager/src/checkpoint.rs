@@ -77,7 +77,7 @@ impl Database {
             let file = unsafe { vfs::lower_file(&state) }.ok_or(PagerError::File {
                 code: ffi::SQLITE_MISUSE,
             })?;
-            match file.sync() {
+            match file.sync(ffi::SQLITE_SYNC_NORMAL) {
                 ffi::SQLITE_OK => self.shared.main_unsynced.store(false, Ordering::SeqCst),
                 code => return Err(PagerError::File { code }),
             }

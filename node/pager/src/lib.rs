@@ -66,12 +66,17 @@
 pub use applier::{Applier, ApplyTarget, PageSink};
 pub use captured_transaction::CapturedTransaction;
 pub use checkpoint::{CheckpointMode, CheckpointOutcome};
+pub use crash_disk::{
+    CrashDisk, DiskAction, DiskError, DiskFate, DiskOperation, FaultCounts, FileKind, Survival,
+    Unsynced, UnsyncedChange,
+};
 pub use database::Database;
-pub use error::{ApplyError, CaptureError, ImportError, OpenError, PagerError};
+pub use error::{ApplyError, CaptureError, ImportError, OpenError, PagerError, RestoreError};
 pub use gate::{CommitOutcome, Gate, GateVerdict};
 pub use open_options::{AutoVacuum, OpenOptions};
 pub use page_mask::masked_page_checksum;
 pub use page_snapshot::PageSnapshot;
+pub use randomness::seed_sqlite_randomness;
 pub use scrub::ScrubReport;
 pub use wal_index::WalState;
 pub use writer::Writer;
@@ -83,6 +88,7 @@ mod captured_transaction;
 mod checkpoint;
 mod checksum_table;
 mod connection;
+mod crash_disk;
 mod database;
 mod error;
 mod fence;
@@ -92,6 +98,7 @@ mod lower_file;
 mod open_options;
 mod page_mask;
 mod page_snapshot;
+mod randomness;
 mod registry;
 mod scrub;
 mod shared;

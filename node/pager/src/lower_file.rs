@@ -1,16 +1,23 @@
 //! [`LowerFile`]: one open file of the VFS below the shim. All bytes the shim reads and writes itself pass here, so this is
-//! where another lower layer (such as one that loses unsynced writes) is put in. Called by the VFS and by redo.
+//! where a [`CrashDisk`](crate::CrashDisk) is put in between. Called by the VFS and by redo.
 
 use std::ffi::{c_int, c_void};
+use std::ptr::NonNull;
 
 use libsqlite3_sys::{self as ffi, sqlite3_file, sqlite3_io_methods};
+
+use crate::crash_disk::DiskFile;
 
 /// Name of the VFS below the shim.
 pub(crate) const LOWER_VFS: &std::ffi::CStr = c"unix";
 
 /// An open file of the lower VFS. Copies name the same file; whoever holds one must know that it is still open.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LowerFile(*mut sqlite3_file);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LowerFile {
+    file: *mut sqlite3_file,
+    /// The simulated disk that the file is on.
+    disk: Option<NonNull<DiskFile>>,
+}
 
 // SAFETY: a descriptor of the lower VFS has no thread affinity; its positional reads and writes and its shared-memory calls
 // are safe from any thread while it is open.
@@ -22,26 +29,65 @@ impl LowerFile {
     /// # Safety
     /// `file` must have been opened by the lower VFS and must stay open as long as the value is used.
     pub(crate) unsafe fn new(file: *mut sqlite3_file) -> Self {
-        LowerFile(file)
+        LowerFile { file, disk: None }
+    }
+
+    /// The same file, under the rule of a simulated disk.
+    ///
+    /// # Safety
+    /// `disk` must live as long as the file is open.
+    pub(crate) unsafe fn on(self, disk: &DiskFile) -> Self {
+        LowerFile {
+            disk: Some(NonNull::from(disk)),
+            ..self
+        }
+    }
+
+    /// The same file, without the disk's rule.
+    pub(crate) fn bare(self) -> Self {
+        LowerFile { disk: None, ..self }
+    }
+
+    pub(crate) fn disk(&self) -> Option<&DiskFile> {
+        // SAFETY: per `on` it lives as long as the file is open, which whoever holds this knows it is.
+        self.disk.map(|disk| unsafe { disk.as_ref() })
+    }
+
+    /// True if the file is on a simulated disk whose power is off.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.disk().is_some_and(DiskFile::is_cut)
     }
 
     pub(crate) fn raw(self) -> *mut sqlite3_file {
-        self.0
+        self.file
     }
 
     pub(crate) fn methods(self) -> &'static sqlite3_io_methods {
         // SAFETY: per `new` the file is open, so its method table is set; the tables of a VFS are static.
-        unsafe { &*(*self.0).pMethods }
+        unsafe { &*(*self.file).pMethods }
+    }
+
+    /// Reads as `sqlite3_io_methods.xRead`.
+    ///
+    /// # Safety
+    /// `buffer` must have room for `amount` bytes.
+    pub(crate) unsafe fn read_into(self, buffer: *mut c_void, amount: c_int, offset: i64) -> c_int {
+        let Some(read) = self.methods().xRead else {
+            return ffi::SQLITE_IOERR_READ;
+        };
+        // SAFETY: the file is open; the rest is promised by the caller.
+        let read = || unsafe { read(self.file, buffer, amount, offset) };
+        match self.disk() {
+            Some(disk) => disk.read(offset, amount, read),
+            None => read(),
+        }
     }
 
     /// Reads at `offset`; past the end of the file the rest is zero.
     pub(crate) fn read(self, buffer: &mut [u8], offset: i64) -> Result<(), c_int> {
-        let Some(read) = self.methods().xRead else {
-            return Err(ffi::SQLITE_IOERR_READ);
-        };
         let amount = c_int::try_from(buffer.len()).map_err(|_| ffi::SQLITE_IOERR_READ)?;
-        // SAFETY: the file is open and the buffer is `amount` bytes long.
-        match unsafe { read(self.0, buffer.as_mut_ptr().cast::<c_void>(), amount, offset) } {
+        // SAFETY: the buffer is `amount` bytes long.
+        match unsafe { self.read_into(buffer.as_mut_ptr().cast::<c_void>(), amount, offset) } {
             // The lower VFS has filled the rest with zeros.
             ffi::SQLITE_OK | ffi::SQLITE_IOERR_SHORT_READ => Ok(()),
             code => Err(code),
@@ -49,6 +95,9 @@ impl LowerFile {
     }
 
     pub(crate) fn write(self, bytes: &[u8], offset: i64) -> c_int {
+        if let Some(disk) = self.disk() {
+            return disk.write(self.bare(), bytes, offset);
+        }
         let Some(write) = self.methods().xWrite else {
             return ffi::SQLITE_IOERR_WRITE;
         };
@@ -56,24 +105,42 @@ impl LowerFile {
             return ffi::SQLITE_IOERR_WRITE;
         };
         // SAFETY: the file is open and `bytes` is `amount` bytes long.
-        unsafe { write(self.0, bytes.as_ptr().cast::<c_void>(), amount, offset) }
+        unsafe { write(self.file, bytes.as_ptr().cast::<c_void>(), amount, offset) }
     }
 
-    pub(crate) fn sync(self) -> c_int {
+    pub(crate) fn truncate(self, size: i64) -> c_int {
+        if let Some(disk) = self.disk() {
+            return disk.truncate(self.bare(), size);
+        }
+        match self.methods().xTruncate {
+            // SAFETY: the file is open.
+            Some(truncate) => unsafe { truncate(self.file, size) },
+            None => ffi::SQLITE_IOERR_TRUNCATE,
+        }
+    }
+
+    /// `flags` as in `sqlite3_io_methods.xSync`.
+    pub(crate) fn sync(self, flags: c_int) -> c_int {
+        if let Some(disk) = self.disk() {
+            return disk.sync();
+        }
         match self.methods().xSync {
             // SAFETY: the file is open.
-            Some(sync) => unsafe { sync(self.0, ffi::SQLITE_SYNC_NORMAL) },
+            Some(sync) => unsafe { sync(self.file, flags) },
             None => ffi::SQLITE_IOERR_FSYNC,
         }
     }
 
     pub(crate) fn size(self) -> Result<u64, c_int> {
+        if let Some(disk) = self.disk() {
+            return disk.size(self.bare());
+        }
         let Some(size) = self.methods().xFileSize else {
             return Err(ffi::SQLITE_IOERR_FSTAT);
         };
         let mut bytes = 0i64;
         // SAFETY: the file is open and `bytes` outlives the call.
-        match unsafe { size(self.0, &mut bytes) } {
+        match unsafe { size(self.file, &mut bytes) } {
             ffi::SQLITE_OK => Ok(bytes.unsigned_abs()),
             code => Err(code),
         }
@@ -83,7 +150,7 @@ impl LowerFile {
     pub(crate) fn shm_lock(self, offset: c_int, count: c_int, flags: c_int) -> c_int {
         match self.methods().xShmLock {
             // SAFETY: the file is open; the lower VFS answers an error if it has no shared memory.
-            Some(lock) => unsafe { lock(self.0, offset, count, flags) },
+            Some(lock) => unsafe { lock(self.file, offset, count, flags) },
             None => ffi::SQLITE_IOERR_SHMLOCK,
         }
     }
@@ -95,7 +162,7 @@ impl LowerFile {
         };
         let mut address = std::ptr::null_mut();
         // SAFETY: the file is open and `address` outlives the call.
-        match unsafe { map(self.0, region, bytes, 0, &mut address) } {
+        match unsafe { map(self.file, region, bytes, 0, &mut address) } {
             ffi::SQLITE_OK => Ok(address),
             code => Err(code),
         }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use halite_ltx::PageSize;
 
+use crate::CrashDisk;
+
 /// How a new database gives free pages back; see `PRAGMA auto_vacuum`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AutoVacuum {
@@ -30,6 +32,8 @@ pub struct OpenOptions {
     pub auto_vacuum: AutoVacuum,
     /// How long to wait for other programs to let go of the locks that conversion and the fence need.
     pub lock_timeout: Duration,
+    /// The simulated disk that the files are on; `None` in production.
+    pub crash_disk: Option<CrashDisk>,
 }
 
 impl Default for OpenOptions {
@@ -38,6 +42,7 @@ impl Default for OpenOptions {
             page_size: PageSize::DEFAULT,
             auto_vacuum: AutoVacuum::None,
             lock_timeout: Duration::from_secs(5),
+            crash_disk: None,
         }
     }
 }

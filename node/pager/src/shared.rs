@@ -9,6 +9,7 @@ use halite_ltx::{Checksum, PageSize};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::CommitOutcome;
+use crate::CrashDisk;
 use crate::checksum_table::ChecksumTable;
 use crate::error::ApplyError;
 use crate::fence::{ConnectionId, Fence};
@@ -72,12 +73,14 @@ pub(crate) struct Shared {
     pub(crate) index: OnceLock<WalIndex>,
     /// The database file may hold bytes that were written and not synced.
     pub(crate) main_unsynced: AtomicBool,
+    /// The simulated disk that the files are on.
+    pub(crate) crash_disk: Option<CrashDisk>,
     #[cfg(test)]
     pub(crate) faults: Faults,
 }
 
 impl Shared {
-    pub(crate) fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf, crash_disk: Option<CrashDisk>) -> Self {
         Shared {
             path,
             page_size: OnceLock::new(),
@@ -87,6 +90,7 @@ impl Shared {
             published: Condvar::new(),
             index: OnceLock::new(),
             main_unsynced: AtomicBool::new(true),
+            crash_disk,
             #[cfg(test)]
             faults: Faults::default(),
         }

@@ -1,5 +1,5 @@
 //! The shim VFS "halite": opens the main database and the WAL of registered databases through itself, everything else (journals,
-//! temporary files) straight through the VFS below. Registered once per process; called by SQLite only.
+//! temporary files) straight through the VFS below; on a simulated disk the journal as well. Registered once per process; called by SQLite only.
 
 mod shim_file;
 
@@ -10,9 +10,10 @@ use std::sync::{Arc, OnceLock};
 
 use libsqlite3_sys::{self as ffi, sqlite3_file, sqlite3_vfs};
 
+use crate::crash_disk::{CrashDisk, FileKey, FileKind};
 use crate::lower_file::LOWER_VFS;
 use crate::registry;
-use crate::shared::ConnectionState;
+use crate::shared::{ConnectionState, Shared};
 
 /// Name under which the shim is registered.
 pub(crate) const NAME: &CStr = c"halite";
@@ -35,6 +36,7 @@ pub(crate) fn register() -> Result<(), rusqlite::Error> {
         shim.pNext = std::ptr::null_mut();
         shim.szOsFile += shim_file::LOWER_AT as c_int;
         shim.xOpen = Some(open);
+        shim.xDelete = Some(delete);
         // SAFETY: the shim is leaked, so it stays valid for the life of the process.
         match unsafe { ffi::sqlite3_vfs_register(Box::into_raw(Box::new(shim)), 0) } {
             ffi::SQLITE_OK => Ok(lower as usize),
@@ -84,6 +86,61 @@ pub(crate) unsafe fn lower_file(state: &ConnectionState) -> Option<crate::lower_
     shim.map(shim_file::ShimFile::lower)
 }
 
+/// The kinds of files that the shim looks at, as flags of xOpen.
+const OPEN_KINDS: c_int =
+    ffi::SQLITE_OPEN_MAIN_DB | ffi::SQLITE_OPEN_WAL | ffi::SQLITE_OPEN_MAIN_JOURNAL;
+
+/// The registered database that a file of this name and kind belongs to.
+fn database_of(path: &[u8], kind: FileKind) -> Option<Arc<Shared>> {
+    let database = path.strip_suffix(kind.suffix().as_bytes())?;
+    registry::find(Path::new(OsStr::from_bytes(database)))
+}
+
+/// True for the journal of a database on a simulated disk. Others are left to the VFS below.
+///
+/// # Safety
+/// `name` must be a C string or null.
+unsafe fn is_on_crash_disk(name: *const c_char) -> bool {
+    // SAFETY: promised by the caller.
+    let name = (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) });
+    name.and_then(|name| database_of(name.to_bytes(), FileKind::Journal))
+        .is_some_and(|shared| shared.crash_disk.is_some())
+}
+
+/// Removes a file. On a simulated disk this is durable at once, and void while the power is off.
+unsafe extern "C" fn delete(
+    _vfs: *mut sqlite3_vfs,
+    name: *const c_char,
+    sync_directory: c_int,
+) -> c_int {
+    let Some(Ok(lower)) = LOWER.get() else {
+        return ffi::SQLITE_IOERR_DELETE;
+    };
+    let lower: *mut sqlite3_vfs = std::ptr::with_exposed_provenance_mut(*lower);
+    // SAFETY: `lower` is a registered VFS.
+    let Some(delete_lower) = (unsafe { (*lower).xDelete }) else {
+        return ffi::SQLITE_IOERR_DELETE;
+    };
+    // SAFETY: SQLite gives the name as a C string.
+    let path = unsafe { CStr::from_ptr(name) }.to_bytes();
+    for kind in [FileKind::Wal, FileKind::Journal] {
+        let Some(shared) = database_of(path, kind) else {
+            continue;
+        };
+        if let Some(disk) = &shared.crash_disk {
+            if disk.is_cut() {
+                return ffi::SQLITE_IOERR_DELETE;
+            }
+            disk.forget_file(&FileKey {
+                database: shared.path.clone(),
+                kind,
+            });
+        }
+    }
+    // SAFETY: arguments as SQLite gave them.
+    unsafe { delete_lower(lower, name, sync_directory) }
+}
+
 unsafe extern "C" fn open(
     _vfs: *mut sqlite3_vfs,
     name: *const c_char,
@@ -99,9 +156,11 @@ unsafe extern "C" fn open(
     let Some(open_lower) = (unsafe { (*lower).xOpen }) else {
         return ffi::SQLITE_CANTOPEN;
     };
-    let kind = match flags & (ffi::SQLITE_OPEN_MAIN_DB | ffi::SQLITE_OPEN_WAL) {
-        ffi::SQLITE_OPEN_MAIN_DB => shim_file::Kind::Main,
-        ffi::SQLITE_OPEN_WAL => shim_file::Kind::Wal,
+    let kind = match flags & OPEN_KINDS {
+        ffi::SQLITE_OPEN_MAIN_DB => FileKind::Database,
+        ffi::SQLITE_OPEN_WAL => FileKind::Wal,
+        // SAFETY: SQLite gives the name as a C string, or none.
+        ffi::SQLITE_OPEN_MAIN_JOURNAL if unsafe { is_on_crash_disk(name) } => FileKind::Journal,
         // SAFETY: arguments as SQLite gave them; `file` has room for more than the lower VFS asks for.
         _ => return unsafe { open_lower(lower, name, file, flags, out_flags) },
     };
@@ -112,15 +171,12 @@ unsafe extern "C" fn open(
     }
     // SAFETY: SQLite gives the name as a C string.
     let path = unsafe { CStr::from_ptr(name) }.to_bytes();
-    let path = if kind == shim_file::Kind::Wal {
-        path.strip_suffix(b"-wal")
-    } else {
-        Some(path)
-    };
-    let Some(shared) = path.and_then(|path| registry::find(Path::new(OsStr::from_bytes(path))))
-    else {
+    let Some(shared) = database_of(path, kind) else {
         return ffi::SQLITE_CANTOPEN;
     };
+    if shared.crash_disk.as_ref().is_some_and(CrashDisk::is_cut) {
+        return ffi::SQLITE_CANTOPEN;
+    }
     // SAFETY: `file` is szOsFile bytes long, aligned for a `ShimFile` with the lower file behind it.
     let lower_file = unsafe { file.byte_add(shim_file::LOWER_AT) };
     // SAFETY: as above; the lower VFS gets as many bytes as it asks for.

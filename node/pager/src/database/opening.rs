@@ -14,6 +14,7 @@ use super::Database;
 use crate::blank_page::{blank_page, is_blank};
 use crate::checksum_table::ChecksumTable;
 use crate::connection;
+use crate::crash_disk::CrashDisk;
 use crate::error::OpenError;
 use crate::open_options::OpenOptions;
 use crate::page_mask::masked_page_checksum;
@@ -50,9 +51,15 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Database, OpenE
     let path = absolute(path)?;
     let sqlite = |source| sqlite_error(&path, source);
     vfs::register().map_err(sqlite)?;
-    let shared =
-        registry::enter(&path).ok_or_else(|| OpenError::AlreadyOpen { path: path.clone() })?;
+    let shared = registry::enter(&path, options.crash_disk.clone())
+        .ok_or_else(|| OpenError::AlreadyOpen { path: path.clone() })?;
     let mut entry = Entry(Some(Arc::clone(&shared)));
+    if options.crash_disk.as_ref().is_some_and(CrashDisk::is_cut) {
+        return Err(OpenError::Io {
+            path,
+            source: io::ErrorKind::NotConnected.into(),
+        });
+    }
     let page_size = match existing_page_size(&path)? {
         Some(page_size) => page_size,
         None => {
@@ -92,8 +99,8 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Database, OpenE
 pub(super) fn remove(path: &Path) -> Result<(), OpenError> {
     let path = absolute(path)?;
     // Entered for as long as it takes, so that nobody opens it meanwhile.
-    let shared =
-        registry::enter(&path).ok_or_else(|| OpenError::AlreadyOpen { path: path.clone() })?;
+    let shared = registry::enter(&path, None)
+        .ok_or_else(|| OpenError::AlreadyOpen { path: path.clone() })?;
     let _entry = Entry(Some(shared));
     let logs = COMPANIONS.iter().map(|suffix| beside(&path, suffix));
     // The logs go first: a database without its WAL is an older state, a WAL without its database is a trap.
@@ -193,6 +200,9 @@ fn create(path: &Path, options: &OpenOptions) -> io::Result<()> {
     file.sync_all()?;
     drop(file);
     std::fs::rename(&new, path)?;
+    if let Some(disk) = &options.crash_disk {
+        disk.forget(path);
+    }
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 

@@ -9,6 +9,7 @@ use libsqlite3_sys::{self as ffi, sqlite3_file, sqlite3_int64, sqlite3_io_method
 use parking_lot::Mutex;
 
 use crate::CommitOutcome;
+use crate::crash_disk::{DiskFile, FileKey, FileKind};
 use crate::fence::{ConnectionId, FENCED_SLOTS};
 use crate::lower_file::LowerFile;
 use crate::shared::{ConnectionState, Role, Shared};
@@ -16,17 +17,12 @@ use crate::shared::{ConnectionState, Role, Shared};
 /// Where in SQLite's allocation the file of the lower VFS starts.
 pub(super) const LOWER_AT: usize = size_of::<ShimFile>().next_multiple_of(16);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Main,
-    Wal,
-}
-
 #[repr(C)]
 pub(super) struct ShimFile {
     base: sqlite3_file,
-    kind: Kind,
+    kind: FileKind,
     lower: LowerFile,
+    disk: Option<Arc<DiskFile>>,
     shared: Arc<Shared>,
     connection: Arc<ConnectionState>,
 }
@@ -37,7 +33,7 @@ impl ShimFile {
     pub(super) unsafe fn install(
         file: *mut sqlite3_file,
         lower: *mut sqlite3_file,
-        kind: Kind,
+        kind: FileKind,
         shared: Arc<Shared>,
     ) {
         let connection = Arc::new(ConnectionState {
@@ -45,11 +41,24 @@ impl ShimFile {
             role: Mutex::new(Role::Reader),
             outcome: Mutex::new(CommitOutcome::NotReached),
         });
+        // SAFETY: promised by the caller.
+        let mut lower = unsafe { LowerFile::new(lower) };
+        let disk = shared.crash_disk.as_ref().map(|disk| {
+            let key = FileKey {
+                database: shared.path.clone(),
+                kind,
+            };
+            Arc::new(DiskFile::open(disk, key, lower))
+        });
+        if let Some(disk) = &disk {
+            // SAFETY: both belong to the shim file made here, which closes the file before it lets go of the disk.
+            lower = unsafe { lower.on(disk) };
+        }
         let shim = ShimFile {
             base: sqlite3_file { pMethods: &METHODS },
             kind,
-            // SAFETY: promised by the caller.
-            lower: unsafe { LowerFile::new(lower) },
+            lower,
+            disk,
             shared,
             connection,
         };
@@ -80,13 +89,14 @@ impl ShimFile {
             return self.lower.write(bytes, offset);
         }
         match self.kind {
-            Kind::Wal => {
+            FileKind::Journal => self.lower.write(bytes, offset),
+            FileKind::Wal => {
                 self.shared
                     .transaction
                     .lock()
                     .write(&self.shared, self.lower, bytes, offset)
             }
-            Kind::Main => {
+            FileKind::Database => {
                 // In WAL mode only a checkpoint writes here, and only the keeper runs checkpoints.
                 let keeper = matches!(*self.connection.role.lock(), Role::Keeper);
                 if !keeper || !self.shared.fence.is_checkpointing() {
@@ -106,6 +116,9 @@ impl ShimFile {
     }
 
     fn shm_lock(&self, offset: c_int, count: c_int, flags: c_int) -> c_int {
+        if flags & ffi::SQLITE_SHM_LOCK != 0 && self.lower.is_cut() {
+            return ffi::SQLITE_IOERR_SHMLOCK;
+        }
         let fenced_end = (offset + count).min(FENCED_SLOTS);
         if offset >= fenced_end || !self.shared.fence.is_raised() {
             return self.lower.shm_lock(offset, count, flags);
@@ -208,6 +221,11 @@ macro_rules! pass_on {
 }
 
 unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
+    // SAFETY: SQLite calls methods on open files only.
+    let closing = unsafe { shim(file) };
+    if let Some(disk) = &closing.disk {
+        disk.close(closing.lower.bare());
+    }
     let code = pass_on!(file, xClose, ffi::SQLITE_OK);
     // SAFETY: SQLite calls this once and never uses the file again.
     unsafe {
@@ -223,7 +241,8 @@ unsafe extern "C" fn read(
     amount: c_int,
     offset: sqlite3_int64,
 ) -> c_int {
-    pass_on!(file, xRead, ffi::SQLITE_IOERR_READ, buffer, amount, offset)
+    // SAFETY: SQLite calls methods on open files only, and gives room for `amount` bytes at `buffer`.
+    unsafe { shim(file).lower.read_into(buffer, amount, offset) }
 }
 
 unsafe extern "C" fn write(
@@ -248,27 +267,40 @@ unsafe extern "C" fn write(
 unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: sqlite3_int64) -> c_int {
     // SAFETY: SQLite calls methods on open files only.
     let shim = unsafe { shim(file) };
-    if shim.kind == Kind::Main {
+    if shim.kind == FileKind::Database {
         shim.shared.main_unsynced.store(true, Ordering::SeqCst);
     }
-    pass_on!(file, xTruncate, ffi::SQLITE_IOERR_TRUNCATE, size)
+    shim.lower.truncate(size)
 }
 
 unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
     // SAFETY: SQLite calls methods on open files only.
     let shim = unsafe { shim(file) };
-    let code = pass_on!(file, xSync, ffi::SQLITE_IOERR_FSYNC, flags);
-    if shim.kind == Kind::Main && code == ffi::SQLITE_OK {
+    let code = shim.lower.sync(flags);
+    if shim.kind == FileKind::Database && code == ffi::SQLITE_OK {
         shim.shared.main_unsynced.store(false, Ordering::SeqCst);
     }
     code
 }
 
 unsafe extern "C" fn file_size(file: *mut sqlite3_file, size: *mut sqlite3_int64) -> c_int {
-    pass_on!(file, xFileSize, ffi::SQLITE_IOERR_FSTAT, size)
+    // SAFETY: SQLite calls methods on open files only, and gives an address for the size.
+    unsafe {
+        match shim(file).lower.size() {
+            Ok(bytes) => {
+                *size = bytes.cast_signed();
+                ffi::SQLITE_OK
+            }
+            Err(code) => code,
+        }
+    }
 }
 
 unsafe extern "C" fn lock(file: *mut sqlite3_file, level: c_int) -> c_int {
+    // SAFETY: SQLite calls methods on open files only.
+    if unsafe { shim(file) }.lower.is_cut() {
+        return ffi::SQLITE_IOERR_LOCK;
+    }
     pass_on!(file, xLock, ffi::SQLITE_IOERR_LOCK, level)
 }
 

@@ -1,0 +1,217 @@
+//! [`ChangeList`]: the unsynced changes of one file, in order, with what the disk holds without them. Pure: bytes in, bytes out;
+//! owned by the disk, told of each write, truncation and sync.
+//!
+//! The unit is the sector: what the kernel writes back as one. After each write the list keeps the whole sector, so that a later
+//! change that survives brings the bytes of earlier ones in the same sector along, as the page cache does.
+
+use std::collections::BTreeMap;
+
+use super::unsynced::{Survival, UnsyncedChange};
+
+/// Bytes that reach the disk together unless they are torn: a page of the kernel's cache, and a sector of most disks.
+pub(super) const SECTOR_BYTES: usize = 4096;
+
+/// The content of one sector; past the end of the file it is zero.
+pub(super) type Sector = Vec<u8>;
+
+#[derive(Debug)]
+enum Change {
+    Sector { number: u64, after: Sector },
+    Size { from: u64, to: u64 },
+}
+
+#[derive(Debug)]
+struct Entry {
+    change: Change,
+    sync_failed: bool,
+}
+
+/// What a file is after a power loss.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Settled {
+    pub(super) size: u64,
+    /// Every sector that may differ from what the file holds now.
+    pub(super) sectors: BTreeMap<u64, Sector>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ChangeList {
+    /// Size on disk; of meaning while there are entries.
+    size: u64,
+    /// What the disk holds of each sector that the entries touch.
+    durable: BTreeMap<u64, Sector>,
+    entries: Vec<Entry>,
+}
+
+impl ChangeList {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Must be called before a change, with the size that the file has.
+    pub(super) fn begin(&mut self, size: u64) {
+        if self.entries.is_empty() {
+            self.durable.clear();
+            self.size = size;
+        }
+    }
+
+    /// True if the list has to be told what a sector holds before it is changed.
+    pub(super) fn wants(&self, number: u64) -> bool {
+        !self.durable.contains_key(&number)
+    }
+
+    /// Tells what a sector holds before its first change.
+    pub(super) fn before(&mut self, number: u64, content: Sector) {
+        self.durable.entry(number).or_insert(content);
+    }
+
+    /// A sector was written.
+    pub(super) fn written(&mut self, number: u64, after: Sector) {
+        self.push(Change::Sector { number, after });
+    }
+
+    /// The file has another size. For a shorter one, `before` must have been told of all sectors from the cut on.
+    pub(super) fn resized(&mut self, from: u64, to: u64) {
+        self.push(Change::Size { from, to });
+    }
+
+    fn push(&mut self, change: Change) {
+        self.entries.push(Entry {
+            change,
+            sync_failed: false,
+        });
+    }
+
+    /// A sync has failed: the kernel takes the pages for clean from now on, and no later sync writes them.
+    pub(super) fn sync_failed(&mut self) {
+        for entry in &mut self.entries {
+            entry.sync_failed = true;
+        }
+    }
+
+    /// A sync has succeeded. Sizes are durable now, and so is every sector that was written since the last failed sync; the others
+    /// stay at stake.
+    pub(super) fn synced(&mut self) {
+        let mut stuck: Vec<Entry> = Vec::new();
+        for entry in std::mem::take(&mut self.entries) {
+            match entry.change {
+                Change::Size { from, to } => {
+                    self.size = to;
+                    if to < from {
+                        cut(&mut self.durable, to);
+                        let whole = to.div_ceil(SECTOR_BYTES as u64);
+                        stuck.retain(|entry| entry.sector().is_some_and(|number| number < whole));
+                    }
+                }
+                Change::Sector { .. } if entry.sync_failed => stuck.push(entry),
+                Change::Sector { number, .. } => {
+                    // The page was dirty again, so all of it has been written.
+                    stuck.retain(|entry| entry.sector() != Some(number));
+                }
+            }
+        }
+        self.durable
+            .retain(|&number, _| stuck.iter().any(|entry| entry.sector() == Some(number)));
+        self.entries = stuck;
+    }
+
+    /// Flips a bit of one byte in all that is known of it.
+    pub(super) fn flip(&mut self, offset: u64, mask: u8) {
+        let (sector, at) = place(offset);
+        let entries = self
+            .entries
+            .iter_mut()
+            .filter_map(|entry| match &mut entry.change {
+                Change::Sector { number, after } if *number == sector => Some(after),
+                _ => None,
+            });
+        for content in self.durable.get_mut(&sector).into_iter().chain(entries) {
+            content[at] ^= mask;
+        }
+    }
+
+    /// Asks for the fate of each change, oldest first, and says what the file is then. The list is empty afterwards.
+    pub(super) fn settle(
+        &mut self,
+        mut choose: impl FnMut(usize, UnsyncedChange, bool) -> Survival,
+    ) -> Settled {
+        let entries = std::mem::take(&mut self.entries);
+        let fates: Vec<Survival> = entries
+            .iter()
+            .enumerate()
+            .map(|(number, entry)| choose(number, entry.describe(), entry.sync_failed))
+            .collect();
+        let last_size = entries.iter().zip(&fates).rposition(|(entry, fate)| {
+            *fate == Survival::Keep && matches!(entry.change, Change::Size { .. })
+        });
+        let mut settled = Settled {
+            size: self.size,
+            sectors: std::mem::take(&mut self.durable),
+        };
+        for (number, (entry, fate)) in entries.into_iter().zip(fates).enumerate() {
+            match entry.change {
+                Change::Size { from, to } if last_size.is_some_and(|last| number <= last) => {
+                    settled.size = to;
+                    if to < from {
+                        cut(&mut settled.sectors, to);
+                    }
+                }
+                Change::Size { .. } => {}
+                Change::Sector { number, after } => {
+                    let bytes = match fate {
+                        Survival::Keep => SECTOR_BYTES,
+                        Survival::Drop => 0,
+                        Survival::Tear(bytes) => bytes.min(SECTOR_BYTES),
+                    };
+                    let content = settled.sectors.entry(number).or_insert_with(blank);
+                    content[..bytes].copy_from_slice(&after[..bytes]);
+                }
+            }
+        }
+        settled
+    }
+}
+
+impl Entry {
+    fn sector(&self) -> Option<u64> {
+        match self.change {
+            Change::Sector { number, .. } => Some(number),
+            Change::Size { .. } => None,
+        }
+    }
+
+    fn describe(&self) -> UnsyncedChange {
+        match self.change {
+            Change::Sector { number, .. } => UnsyncedChange::Sector {
+                offset: number * SECTOR_BYTES as u64,
+                bytes: SECTOR_BYTES,
+            },
+            Change::Size { from, to } => UnsyncedChange::Size { from, to },
+        }
+    }
+}
+
+fn blank() -> Sector {
+    vec![0; SECTOR_BYTES]
+}
+
+/// Zeroes what lies past the end of a file that is cut.
+fn cut(sectors: &mut BTreeMap<u64, Sector>, size: u64) {
+    let (first, at) = place(size);
+    for (&number, content) in sectors.range_mut(first..) {
+        content[if number == first { at } else { 0 }..].fill(0);
+    }
+}
+
+/// The sector of an offset, and the place in it.
+fn place(offset: u64) -> (u64, usize) {
+    let bytes = SECTOR_BYTES as u64;
+    (offset / bytes, (offset % bytes) as usize)
+}
+
+/// The sectors that a range of bytes touches.
+pub(super) fn sectors(offset: u64, bytes: u64) -> std::ops::Range<u64> {
+    let sector = SECTOR_BYTES as u64;
+    offset / sector..(offset + bytes).div_ceil(sector)
+}

@@ -1,0 +1,148 @@
+//! A promise that was broken, for people to read.
+
+use std::fmt;
+
+use crate::history::{Caller, Operation, OperationId, Request};
+
+/// How many violations [`report`] spells out.
+const SHOWN: usize = 10;
+
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Name of the check that found it, which is the name of its module.
+    pub property: &'static str,
+    /// What is wrong, in one sentence.
+    pub what: String,
+    /// The operations that together prove it, as few as are needed.
+    pub operations: Vec<Witness>,
+    /// When it could be known first: the latest of the operations' ends. 0 if only the final state proves it.
+    pub at_us: u64,
+}
+
+/// An operation as a violation shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Witness {
+    /// Which.
+    pub id: OperationId,
+    /// Who asked.
+    pub caller: Caller,
+    /// When it began.
+    pub invoked_us: u64,
+    /// When it returned, if it did.
+    pub returned_us: Option<u64>,
+    /// What was asked.
+    pub asked: String,
+    /// How it ended.
+    pub outcome: String,
+}
+
+impl Violation {
+    pub(crate) fn new(property: &'static str, what: String) -> Self {
+        Self {
+            property,
+            what,
+            operations: Vec::new(),
+            at_us: 0,
+        }
+    }
+
+    /// Names one more operation, once.
+    pub(crate) fn with(mut self, operation: &dyn Shown) -> Self {
+        let witness = operation.witness();
+        if self.operations.iter().all(|known| known.id != witness.id) {
+            let last_us = witness.returned_us.unwrap_or(witness.invoked_us);
+            self.at_us = self.at_us.max(last_us);
+            self.operations.push(witness);
+        }
+        self
+    }
+
+    pub(crate) fn with_some(self, operation: Option<&dyn Shown>) -> Self {
+        match operation {
+            Some(operation) => self.with(operation),
+            None => self,
+        }
+    }
+
+    /// The numbers of the operations.
+    pub fn operation_ids(&self) -> Vec<OperationId> {
+        self.operations.iter().map(|witness| witness.id).collect()
+    }
+}
+
+/// An operation of any workload, as far as a violation needs it.
+pub(crate) trait Shown {
+    fn witness(&self) -> Witness;
+}
+
+impl<R: Request> Shown for Operation<R> {
+    fn witness(&self) -> Witness {
+        Witness {
+            id: self.id,
+            caller: self.caller,
+            invoked_us: self.invoked.at_us,
+            returned_us: self.returned.map(|moment| moment.at_us),
+            asked: self.asked.to_string(),
+            outcome: self.outcome.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.property, self.what)?;
+        if self.at_us > 0 {
+            write!(f, " (at {})", Seconds(self.at_us))?;
+        }
+        for witness in &self.operations {
+            write!(f, "\n    {witness}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} .. ", self.id, Seconds(self.invoked_us))?;
+        match self.returned_us {
+            Some(returned_us) => write!(f, "{}", Seconds(returned_us))?,
+            None => f.write_str("never")?,
+        }
+        write!(f, "  {}", self.caller.session)?;
+        if let Some(node) = self.caller.node {
+            write!(f, " at {node}")?;
+        }
+        write!(
+            f,
+            ": {}, {} -> {}",
+            self.asked, self.caller.level, self.outcome
+        )
+    }
+}
+
+/// Microseconds as seconds.
+struct Seconds(u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:06} s", self.0 / 1_000_000, self.0 % 1_000_000)
+    }
+}
+
+/// A report for people; `None` if all is well.
+pub fn report(violations: &[Violation]) -> Option<String> {
+    if violations.is_empty() {
+        return None;
+    }
+    let mut lines: Vec<String> = violations
+        .iter()
+        .take(SHOWN)
+        .map(|violation| format!("  {violation}"))
+        .collect();
+    if violations.len() > SHOWN {
+        lines.push(format!("  and {} more", violations.len() - SHOWN));
+    }
+    let count = violations.len();
+    Some(format!("{count} broken promises:\n{}", lines.join("\n")))
+}
