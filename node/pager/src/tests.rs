@@ -7,6 +7,7 @@ mod fence;
 mod gate;
 mod import;
 mod large;
+mod power_loss;
 mod replication;
 mod workload;
 
