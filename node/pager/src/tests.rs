@@ -3,6 +3,7 @@
 mod support;
 
 mod crash;
+mod crash_disk;
 mod fence;
 mod gate;
 mod import;
