@@ -194,6 +194,27 @@ fn pages_torn_in_the_middle_of_a_checkpoint_are_made_good() {
     }
 }
 
+/// Pages of several states side by side need not make a schema that SQLite can read.
+#[test]
+fn database_whose_schema_cannot_be_read_opens_for_redo() {
+    let world = Fixture::new();
+    let database = world.open();
+    let writer = database.writer(recording(&world.log)).expect("writer");
+    sql(&writer, &format!("CREATE TABLE t(a); {ROWS}"));
+    database
+        .checkpoint(CheckpointMode::Truncate)
+        .expect("checkpoint");
+    drop((writer, database));
+    // The type of the schema's b-tree page.
+    world
+        .disk
+        .corrupt(&world.path, FileKind::Database, 100)
+        .expect("corrupt");
+    let read = stock(&world.path, "SELECT * FROM sqlite_schema");
+    assert!(!read.status.success(), "the schema can be read");
+    assert_ne!(world.redo(0), world.last().post);
+}
+
 #[test]
 fn full_disk_in_a_commit_is_told_and_made_good() {
     for (gate_open, partly) in [(false, 0), (false, 1000), (true, 0), (true, 1000)] {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use halite_ltx::Checksum;
+use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
@@ -12,8 +13,9 @@ use super::crash::statement;
 use super::support::{Log, Recorded, options, pages, recording};
 use crate::page_mask::mask;
 use crate::{
-    Applier, ApplyError, ApplyTarget, CheckpointMode, CrashDisk, Database, DiskAction, DiskError,
-    DiskFate, FaultCounts, FileKind, OpenOptions, Survival, Unsynced, Writer,
+    Applier, ApplyError, ApplyTarget, CapturedTransaction, CheckpointMode, CrashDisk, Database,
+    DiskAction, DiskError, DiskFate, FaultCounts, FileKind, Gate, GateVerdict, OpenOptions,
+    Survival, Unsynced, Writer,
 };
 
 /// One committed state, as the log alone gives it.
@@ -150,6 +152,19 @@ impl World {
         });
     }
 
+    /// Opens and records, but sometimes the power goes off while it is shut: then nobody may see the transaction, ever.
+    fn gate(&mut self) -> Box<dyn Gate> {
+        let random = Mutex::new(StdRng::seed_from_u64(self.random.random()));
+        let (disk, recording) = (self.disk.clone(), recording(&self.log));
+        Box::new(move |transaction: &CapturedTransaction<'_>| {
+            if random.lock().random_range(0..30) == 0 {
+                disk.cut_power();
+                return GateVerdict::Refuse;
+            }
+            recording.commit(transaction)
+        })
+    }
+
     /// Opens and redoes; `None` if the disk did not allow it.
     fn start(&mut self) -> Option<Life> {
         let known = self.known();
@@ -191,7 +206,7 @@ impl World {
         if !self.disk.is_cut() {
             self.compare(&database, target);
         }
-        let writer = match database.writer(recording(&self.log)) {
+        let writer = match database.writer(self.gate()) {
             Ok(writer) => writer,
             Err(error) => return self.excused(&error),
         };
