@@ -4,6 +4,7 @@ mod support;
 
 mod crash;
 mod crash_disk;
+mod disk_faults;
 mod fence;
 mod gate;
 mod import;

@@ -1,4 +1,4 @@
-//! The simulated disk itself, and the faults that SQLite and the pager must take one at a time.
+//! The simulated disk itself: what it keeps, what it loses, and what it lets nobody do.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use super::support::{
     Log, Recorded, assert_fenced, options, recording, stock, stock_reads, with_suffix,
 };
 use crate::{
-    ApplyError, ApplyTarget, CapturedTransaction, CheckpointMode, CommitOutcome, CrashDisk,
-    Database, DiskAction, DiskError, DiskFate, FileKind, OpenError, OpenOptions, PagerError,
-    RestoreError, Survival,
+    ApplyError, ApplyTarget, CheckpointMode, CrashDisk, Database, DiskFate, FileKind, OpenError,
+    OpenOptions, RestoreError, Survival,
 };
 
-const ROWS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+pub(super) const ROWS: &str =
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
     INSERT INTO t SELECT randomblob(900) FROM n";
 
-struct Fixture {
+pub(super) struct Fixture {
     _directory: TempDir,
-    path: PathBuf,
-    disk: CrashDisk,
+    pub(super) path: PathBuf,
+    pub(super) disk: CrashDisk,
     options: OpenOptions,
-    log: Log,
+    pub(super) log: Log,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().canonicalize().expect("path").join("a.db");
         let disk = CrashDisk::new();
@@ -45,16 +45,16 @@ impl Fixture {
         }
     }
 
-    fn open(&self) -> Arc<Database> {
+    pub(super) fn open(&self) -> Arc<Database> {
         Database::open(&self.path, &self.options).expect("open")
     }
 
-    fn last(&self) -> Recorded {
+    pub(super) fn last(&self) -> Recorded {
         self.log.lock().last().expect("a transaction").clone()
     }
 
     /// Opens, and redoes to the end of the log what came after `durable`; what readers saw before that.
-    fn redo(&self, durable: usize) -> Checksum {
+    pub(super) fn redo(&self, durable: usize) -> Checksum {
         let database = self.open();
         let found = database.checksum();
         let goal = ApplyTarget {
@@ -75,26 +75,18 @@ impl Fixture {
         assert_eq!(stock_reads(&self.path, "PRAGMA integrity_check"), "ok");
         found
     }
-
-    /// Fails the sync of the database file with this number, counted from 0.
-    fn fail_sync(&self, mut number: u32) {
-        self.disk.set_faults(move |operation| {
-            if (operation.file, operation.action) != (FileKind::Database, DiskAction::Sync) {
-                return DiskFate::Done;
-            }
-            let fails = number == 0;
-            number = number.wrapping_sub(1);
-            if fails {
-                DiskFate::Fails(DiskError::Io)
-            } else {
-                DiskFate::Done
-            }
-        });
-    }
 }
 
-fn sql(writer: &crate::Writer, sql: &str) {
+pub(super) fn sql(writer: &crate::Writer, sql: &str) {
     writer.connection().execute_batch(sql).expect(sql);
+}
+
+/// POSIX locks on a file, of whatever process.
+fn locks(path: &Path) -> usize {
+    let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).expect("file"));
+    let place = format!(":{inode} ");
+    let locks = std::fs::read_to_string("/proc/locks").expect("locks");
+    locks.lines().filter(|line| line.contains(&place)).count()
 }
 
 fn size(path: &Path) -> u64 {
@@ -141,183 +133,6 @@ fn killed_process_loses_nothing_until_the_power_goes_off() {
         .restore_power(CrashDisk::drop_all)
         .expect("restore");
     assert_eq!(world.redo(0), Checksum::EMPTY);
-}
-
-#[test]
-fn pages_torn_in_the_middle_of_a_checkpoint_are_made_good() {
-    for (writes, tear) in [(1, 1), (2, 100), (10, 2000), (20, 4095)] {
-        let world = Fixture::new();
-        let database = world.open();
-        let writer = database.writer(recording(&world.log)).expect("writer");
-        sql(&writer, &format!("CREATE TABLE t(a); {ROWS}"));
-        assert!(
-            database
-                .checkpoint(CheckpointMode::Restart)
-                .expect("checkpoint")
-                .complete
-        );
-        let durable = world.log.lock().len();
-        sql(&writer, "UPDATE t SET a = randomblob(901)");
-        let before = database.checksum();
-        let mut left = writes;
-        world.disk.set_faults(move |operation| {
-            let page = operation.file == FileKind::Database
-                && matches!(operation.action, DiskAction::Write { .. });
-            left -= u32::from(page);
-            if page && left == 0 {
-                DiskFate::PowerCut
-            } else {
-                DiskFate::Done
-            }
-        });
-        database
-            .checkpoint(CheckpointMode::Passive)
-            .expect_err("no power");
-        drop((writer, database));
-        world.disk.clear_faults();
-        world
-            .disk
-            .restore_power(|unsynced| match unsynced.file {
-                FileKind::Database => Survival::Tear(tear),
-                _ => Survival::Drop,
-            })
-            .expect("restore");
-        assert_eq!(
-            world.disk.fault_counts().changes_torn,
-            u64::from(writes - 1)
-        );
-        assert_eq!(
-            world.redo(durable),
-            before,
-            "the log of SQLite was synced before"
-        );
-    }
-}
-
-/// Pages of several states side by side need not make a schema that SQLite can read.
-#[test]
-fn database_whose_schema_cannot_be_read_opens_for_redo() {
-    let world = Fixture::new();
-    let database = world.open();
-    let writer = database.writer(recording(&world.log)).expect("writer");
-    sql(&writer, &format!("CREATE TABLE t(a); {ROWS}"));
-    database
-        .checkpoint(CheckpointMode::Truncate)
-        .expect("checkpoint");
-    drop((writer, database));
-    // The type of the schema's b-tree page.
-    world
-        .disk
-        .corrupt(&world.path, FileKind::Database, 100)
-        .expect("corrupt");
-    let read = stock(&world.path, "SELECT * FROM sqlite_schema");
-    assert!(!read.status.success(), "the schema can be read");
-    assert_ne!(world.redo(0), world.last().post);
-}
-
-#[test]
-fn full_disk_in_a_commit_is_told_and_made_good() {
-    for (gate_open, partly) in [(false, 0), (false, 1000), (true, 0), (true, 1000)] {
-        let world = Fixture::new();
-        let database = world.open();
-        let opened = Arc::new(AtomicBool::new(false));
-        let (inner, at_gate) = (recording(&world.log), Arc::clone(&opened));
-        let writer = database
-            .writer(Box::new(move |transaction: &CapturedTransaction<'_>| {
-                at_gate.store(true, Ordering::SeqCst);
-                inner.commit(transaction)
-            }))
-            .expect("writer");
-        sql(&writer, "CREATE TABLE t(a)");
-        let before = database.checksum();
-        opened.store(false, Ordering::SeqCst);
-        world.disk.set_faults(move |operation| {
-            let full = operation.file == FileKind::Wal
-                && matches!(operation.action, DiskAction::Write { .. })
-                && opened.load(Ordering::SeqCst) == gate_open;
-            let error = DiskError::Full;
-            match partly {
-                _ if !full => DiskFate::Done,
-                0 => DiskFate::Fails(error),
-                bytes => DiskFate::FailsPartly { bytes, error },
-            }
-        });
-        let error = writer
-            .connection()
-            .execute_batch(ROWS)
-            .expect_err("the disk is full");
-        assert_eq!(
-            error.sqlite_error_code(),
-            Some(rusqlite::ErrorCode::DiskFull)
-        );
-        assert_eq!(database.checksum(), before, "nothing is visible");
-        assert!(world.disk.fault_counts().writes_full > 0);
-        world.disk.clear_faults();
-        if gate_open {
-            assert_eq!(writer.last_commit(), CommitOutcome::FailedAfterOpen);
-            let mut applier = database.applier().expect("applier");
-            world.last().apply_to(&mut applier).expect("apply");
-        } else {
-            assert_eq!(writer.last_commit(), CommitOutcome::NotReached);
-            sql(&writer, ROWS);
-        }
-        assert_eq!(stock_reads(&world.path, "SELECT count(*) FROM t"), "100");
-        world.disk.cut_power();
-        drop((writer, database));
-        world
-            .disk
-            .restore_power(CrashDisk::drop_all)
-            .expect("restore");
-        world.redo(0);
-    }
-}
-
-/// A checkpoint of part of the WAL copies pages without a sync. The sync of the next one fails, and the kernel takes all of these
-/// pages for clean: the sync after that succeeds without writing them, unless they have been copied again.
-#[test]
-fn checkpoint_after_a_failed_sync_counts_only_if_everything_was_written_again() {
-    for partial in [false, true] {
-        let world = Fixture::new();
-        let database = world.open();
-        let writer = database.writer(recording(&world.log)).expect("writer");
-        sql(&writer, &format!("CREATE TABLE t(a); {ROWS}"));
-        if partial {
-            let reader = database.reader().expect("reader");
-            reader.execute_batch("BEGIN").expect("begin");
-            reader
-                .query_row("SELECT count(*) FROM t", [], |_| Ok(()))
-                .expect("read");
-            sql(&writer, "CREATE TABLE u(a)");
-            let outcome = database
-                .checkpoint(CheckpointMode::Passive)
-                .expect("checkpoint");
-            assert!(!outcome.complete && outcome.copied_frames > 0);
-        }
-        world.fail_sync(0);
-        let failed = database
-            .checkpoint(CheckpointMode::Truncate)
-            .expect_err("the sync fails");
-        assert!(matches!(failed, PagerError::Sqlite(_)), "{failed}");
-        assert!(database.wal_size_bytes() > 0);
-        assert_eq!(world.disk.fault_counts().syncs_failed, 1);
-        let outcome = database
-            .checkpoint(CheckpointMode::Truncate)
-            .expect("checkpoint");
-        assert!(outcome.complete && outcome.reset);
-        let durable = world.log.lock().len();
-        let before = database.checksum();
-        world.disk.cut_power();
-        drop((writer, database));
-        world
-            .disk
-            .restore_power(CrashDisk::drop_all)
-            .expect("restore");
-        assert_eq!(
-            world.redo(durable),
-            before,
-            "a complete checkpoint is durable"
-        );
-    }
 }
 
 #[test]
@@ -375,10 +190,13 @@ fn rotten_bytes_in_an_open_file_are_found_and_cost_no_lock() {
             .complete
     );
     let reader = database.reader().expect("reader");
+    let locks = locks(&world.path);
+    assert!(locks > 0, "SQLite holds the file");
     world
         .disk
         .corrupt(&world.path, FileKind::Database, 5 * 4096 + 100)
         .expect("corrupt");
+    assert_eq!(self::locks(&world.path), locks);
     assert_fenced(&world.path, "CREATE TABLE stray(a)");
     let damaged = database.scrub().expect("scrub").damaged;
     assert_eq!(damaged, [halite_ltx::PageNo::new(6)]);
@@ -446,21 +264,28 @@ fn conversion_survives_a_power_loss_at_any_access() {
     }
 }
 
+/// The WAL of the first life is on disk, and written again; a power loss would bring it back, if the file were the same.
 #[test]
 fn changes_of_removed_files_do_not_come_back() {
     let world = Fixture::new();
     let database = world.open();
     let writer = database.writer(recording(&world.log)).expect("writer");
     sql(&writer, &format!("CREATE TABLE t(a); {ROWS}"));
+    database
+        .checkpoint(CheckpointMode::Passive)
+        .expect("checkpoint");
+    sql(&writer, "DELETE FROM t");
+    assert!(world.disk.unsynced_changes(&world.path, FileKind::Wal) > 0);
     drop((writer, database));
     Database::remove(&world.path).expect("remove");
     let database = world.open();
-    assert_eq!(database.page_count(), 0);
+    let writer = database.writer(recording(&Log::default()));
+    sql(&writer.expect("writer"), "CREATE TABLE another(a)");
     world.disk.cut_power();
     drop(database);
     world
         .disk
-        .restore_power(CrashDisk::keep_all)
+        .restore_power(CrashDisk::drop_all)
         .expect("restore");
     assert_eq!(world.open().page_count(), 0);
 }
