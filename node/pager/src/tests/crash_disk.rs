@@ -264,17 +264,25 @@ fn conversion_survives_a_power_loss_at_any_access() {
     }
 }
 
-/// The WAL of the first life is on disk, and written again; a power loss would bring it back, if the file were the same.
+/// The WAL of the first life is on disk and has unsynced frames behind that; a power loss would bring it back, were the file the same.
 #[test]
 fn changes_of_removed_files_do_not_come_back() {
     let world = Fixture::new();
     let database = world.open();
     let writer = database.writer(recording(&world.log)).expect("writer");
     sql(&writer, &format!("CREATE TABLE t(a); {ROWS}"));
+    let reader = database.reader().expect("reader");
+    reader.execute_batch("BEGIN").expect("begin");
+    reader
+        .query_row("SELECT count(*) FROM t", [], |_| Ok(()))
+        .expect("read");
+    sql(&writer, "DELETE FROM t");
+    // Syncs the WAL and cannot start it anew.
     database
         .checkpoint(CheckpointMode::Passive)
         .expect("checkpoint");
-    sql(&writer, "DELETE FROM t");
+    sql(&writer, "CREATE TABLE u(a)");
+    drop(reader);
     assert!(world.disk.unsynced_changes(&world.path, FileKind::Wal) > 0);
     drop((writer, database));
     Database::remove(&world.path).expect("remove");
