@@ -265,6 +265,11 @@ impl Database {
         self.shared.close();
     }
 
+    /// Ends the lane without waiting for its end.
+    pub fn abandon(&self) {
+        self.inbox.shut_down();
+    }
+
     /// Blocks until the lane waits: for work, for a step of an interactive transaction, or at the gate.
     pub fn settle(&self) {
         self.inbox.settle();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use halite_ltx::PageSize;
+use halite_pager::CrashDisk;
 use halite_proto::v1;
 
 use super::{CommittedLtx, Host, SystemHost};
@@ -82,6 +83,8 @@ pub struct DatabaseOptions {
     pub queued_jobs_max: usize,
     /// Time, randomness and threads.
     pub host: Arc<dyn Host>,
+    /// A disk that can lose power, below the databases: for the simulation.
+    pub crash_disk: Option<CrashDisk>,
 }
 
 impl Default for DatabaseOptions {
@@ -93,6 +96,7 @@ impl Default for DatabaseOptions {
             gather_max: Duration::from_millis(1),
             queued_jobs_max: 65_536,
             host: SystemHost::shared(),
+            crash_disk: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use halite_log::EntryPayload;
 use halite_proto::v1;
 
 use crate::api::grpc;
+use crate::cluster::role::Role;
 use crate::cluster::{Cluster, ltx_log};
 
 /// See the module. Does not keep the node alive.
@@ -43,6 +44,14 @@ impl NodeView {
         Some(grpc::status(&cluster))
     }
 
+    /// The term under which the node takes writes, if it does.
+    pub fn primary_term(&self) -> Option<u64> {
+        match self.cluster.upgrade()?.role() {
+            Role::Primary { term } => Some(term),
+            _ => None,
+        }
+    }
+
     /// Entries `from..=to` of the node's log that it still has; `None` once the node is gone. Blocks on the log's disk.
     ///
     /// # Errors
@@ -52,6 +61,15 @@ impl NodeView {
         let log = &cluster.shared().log;
         let entries = ltx_log::entries(log, from.max(log.indexes().start), to);
         Some(entries.map(|entry| entry.map(view)).collect())
+    }
+
+    /// Ends the lanes without an answer to anybody: what the death of the process would do, for a simulated one.
+    pub fn abandon(&self) {
+        if let Some(cluster) = self.cluster.upgrade() {
+            for database in cluster.shared().all_databases() {
+                database.abandon();
+            }
+        }
     }
 
     /// Makes the lanes look at their deadlines: for a host whose clock is not the real one.

@@ -173,7 +173,7 @@ impl Halite for SqlService {
         &self,
         _request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
-        Ok(Response::new(status::status(self.router.cluster())))
+        Ok(Response::new(status(self.router.cluster())))
     }
 
     type WatchTopologyStream = BoxStream<v1::Topology>;

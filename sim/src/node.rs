@@ -1,0 +1,214 @@
+//! [`Node`]: one machine of the simulation: its disks, its clock, and the life of the process on it.
+//!
+//! Disks and clock outlive the process. The process itself is the real server, started by the driver as a host of the simulated network.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use halite::archiver::ArchiverOptions;
+use halite::cluster::{ClusterOptions, FirstMember};
+use halite::database::DatabaseOptions;
+use halite::server::{Limits, NodeView, ServerOptions, serve};
+use halite_log::MemDisk;
+use halite_pager::CrashDisk;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::host::{SimHost, Threads, WallClock};
+use crate::network::{PORT, SimNetwork};
+
+/// How often lanes look at their deadlines.
+const TICK: Duration = Duration::from_millis(20);
+
+/// What is the same for all nodes of a run.
+#[derive(Clone, Debug)]
+pub struct ClusterPlan {
+    /// Voters that form the cluster.
+    pub first_members: Vec<u64>,
+    /// Databases that are created at the beginning: name and page size.
+    pub databases: Vec<(String, u32)>,
+    /// Longest silence of a primary.
+    pub election_timeout: Duration,
+    /// How often a primary speaks.
+    pub heartbeat_interval: Duration,
+    /// A checkpoint is due when the WAL is larger, in bytes.
+    pub checkpoint_wal_bytes: u64,
+    /// A checkpoint is due after this long without work.
+    pub checkpoint_idle: Duration,
+    /// Bytes of recent log entries kept in memory.
+    pub log_cache_bytes: usize,
+    /// Where databases are archived.
+    pub archiver: ArchiverOptions,
+}
+
+/// See the module. Shared between the driver and the host of the simulated network.
+pub struct Node {
+    /// Id in the cluster.
+    pub id: u64,
+    /// Its log.
+    pub log_disk: MemDisk,
+    /// Its databases.
+    pub file_disk: CrashDisk,
+    /// Its wall clock.
+    pub clock: WallClock,
+    /// The threads of its process.
+    pub threads: Arc<Threads>,
+    dir: PathBuf,
+    seed: u64,
+    plan: ClusterPlan,
+    lives: AtomicU64,
+    view: Arc<Mutex<Option<NodeView>>>,
+    stop: watch::Sender<u64>,
+    exit: Mutex<Option<String>>,
+}
+
+/// Name of a node in the simulated network.
+pub fn name(id: u64) -> String {
+    format!("n{id}")
+}
+
+/// Address of a node.
+pub fn addr(id: u64) -> String {
+    format!("{}:{PORT}", name(id))
+}
+
+impl Node {
+    /// A machine that has never run.
+    pub fn new(id: u64, dir: PathBuf, seed: u64, clock: WallClock, plan: ClusterPlan) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            log_disk: MemDisk::new(),
+            file_disk: CrashDisk::new(),
+            clock,
+            threads: Arc::default(),
+            dir,
+            seed,
+            plan,
+            lives: AtomicU64::new(0),
+            view: Arc::default(),
+            stop: watch::Sender::new(0),
+            exit: Mutex::new(None),
+        })
+    }
+
+    /// The file of a database.
+    pub fn database_path(&self, database: &str) -> PathBuf {
+        self.dir.join("db").join(format!("{database}.db"))
+    }
+
+    /// The process as it is now; `None` when there is none.
+    pub fn view(&self) -> Option<NodeView> {
+        self.view.lock().clone()
+    }
+
+    /// How often the process was started.
+    pub fn lives(&self) -> u64 {
+        self.lives.load(Ordering::Relaxed)
+    }
+
+    /// Why the process ended by itself, if it did. Forgotten when it is asked.
+    pub fn take_exit(&self) -> Option<String> {
+        self.exit.lock().take()
+    }
+
+    /// Asks the process to stop, as SIGTERM does.
+    pub fn terminate(&self) {
+        self.stop.send_replace(self.lives());
+    }
+
+    /// The process is gone, whether it wanted or not.
+    pub fn died(&self) {
+        *self.view.lock() = None;
+    }
+
+    /// One life of the process: the software of the host.
+    pub async fn run(self: Arc<Self>) {
+        let life = self.lives.fetch_add(1, Ordering::Relaxed) + 1;
+        let seed = self
+            .seed
+            .wrapping_add(life.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let host = SimHost::new(seed, self.clock.clone(), self.threads.clone());
+        let options = self.options(Arc::new(host));
+        let mut stop = self.stop.subscribe();
+        let stopped = async move {
+            // The sender lives as long as the machine.
+            let _ = stop.wait_for(|upto| *upto >= life).await;
+        };
+        let ticks = tick(self.view.clone());
+        let served = tokio::select! {
+            served = serve(options, stopped) => served,
+            never = ticks => never,
+        };
+        self.died();
+        *self.exit.lock() = Some(match served {
+            Ok(()) => "stopped".to_owned(),
+            Err(error) => error.to_string(),
+        });
+    }
+
+    fn options(&self, host: Arc<SimHost>) -> ServerOptions {
+        let plan = &self.plan;
+        let member = |id: &u64| FirstMember {
+            id: *id,
+            addr: addr(*id),
+        };
+        let initial_members = if plan.first_members.contains(&self.id) {
+            plan.first_members.iter().map(member).collect()
+        } else {
+            Vec::new()
+        };
+        let view = self.view.clone();
+        ServerOptions {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
+            cluster: ClusterOptions {
+                node_id: self.id,
+                node_name: name(self.id),
+                cluster_name: "sim".to_owned(),
+                addr: addr(self.id),
+                data_dir: self.dir.clone(),
+                initial_members,
+                election_timeout: plan.election_timeout,
+                heartbeat_interval: plan.heartbeat_interval,
+                log_cache_bytes: plan.log_cache_bytes,
+                database: DatabaseOptions {
+                    checkpoint_wal_bytes: plan.checkpoint_wal_bytes,
+                    checkpoint_idle: plan.checkpoint_idle,
+                    gather_max: Duration::ZERO,
+                    host,
+                    crash_disk: Some(self.file_disk.clone()),
+                    ..DatabaseOptions::default()
+                },
+                databases: plan.databases.clone(),
+                archived: !plan.archiver.is_empty(),
+                log_disk: Some(self.log_disk.clone()),
+                connector: Arc::new(SimNetwork),
+            },
+            archiver: plan.archiver.clone(),
+            limits: Limits {
+                sessions_max: 1024,
+                calls_per_session_max: 1024,
+                message_bytes_max: 64 << 20,
+                transaction_max: Duration::from_secs(5),
+            },
+            // One thread: which of several comes first would not repeat.
+            reader_threads: 1,
+            listener: Arc::new(SimNetwork),
+            on_start: Some(Arc::new(move |started| *view.lock() = Some(started))),
+        }
+    }
+}
+
+/// Lanes wait without a clock: somebody has to tell them that time has passed.
+async fn tick<T>(view: Arc<Mutex<Option<NodeView>>>) -> T {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
+        let view = view.lock().clone();
+        if let Some(view) = view {
+            view.tick();
+        }
+    }
+}

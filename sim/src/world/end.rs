@@ -1,0 +1,144 @@
+//! The end of a run: faults are over, the cluster has to serve again, come to rest, and hold what the histories say.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use halite_checks::{Contents, FinalState, NodeId, check_all};
+use halite_proto::v1;
+
+use super::World;
+use crate::file::File;
+
+/// After the last fault the cluster serves again within this.
+const SERVES_WITHIN: Duration = Duration::from_secs(20);
+/// Clients end within this.
+const CLIENTS_END_WITHIN: Duration = Duration::from_secs(20);
+/// All nodes hold the same within this.
+const SETTLES_WITHIN: Duration = Duration::from_secs(20);
+
+impl World {
+    pub(super) fn finish(&mut self) -> Result<()> {
+        self.trace.note(format_args!("faults end"));
+        self.heal_all();
+        let before = self.acknowledged_by_database();
+        let serves = |world: &mut World| {
+            let now = world.acknowledged_by_database();
+            before
+                .iter()
+                .all(|(database, count)| now[database] > *count)
+        };
+        if !self.wait_for(SERVES_WITHIN, serves)? {
+            let what = "no write was acknowledged after the faults ended";
+            self.violated("liveness", what.to_owned());
+            return Ok(());
+        }
+        self.stop.send_replace(true);
+        if !self.wait_for(CLIENTS_END_WITHIN, |world| *world.clients.lock() == 0)? {
+            self.violated("liveness", "clients did not come to an end".to_owned());
+            return Ok(());
+        }
+        if !self.wait_for(SETTLES_WITHIN, World::is_settled)? {
+            let what = format!(
+                "the nodes did not come to hold the same: {:?}",
+                self.last_seen
+            );
+            self.violated("liveness", what);
+            return Ok(());
+        }
+        if self.outcome.violations.is_empty() {
+            self.check_contents()?;
+        }
+        Ok(())
+    }
+
+    fn acknowledged_by_database(&self) -> BTreeMap<String, usize> {
+        self.recorders
+            .iter()
+            .map(|(name, recorder)| (name.clone(), recorder.acknowledged()))
+            .collect()
+    }
+
+    /// Steps until `condition` holds or something else is violated; false if neither is so within `patience`.
+    fn wait_for(
+        &mut self,
+        patience: Duration,
+        mut condition: impl FnMut(&mut World) -> bool,
+    ) -> Result<bool> {
+        let until = self.sim.elapsed() + patience;
+        while self.sim.elapsed() < until {
+            if !self.outcome.violations.is_empty() || condition(self) {
+                return Ok(true);
+            }
+            self.step()?;
+        }
+        Ok(false)
+    }
+
+    /// Every node runs and holds the same, without trouble.
+    fn is_settled(&mut self) -> bool {
+        let states: Option<Vec<_>> = self
+            .nodes
+            .values()
+            .map(|node| node.view()?.status()?.node)
+            .collect();
+        let Some(states) = states else {
+            return false;
+        };
+        let first = position(&states[0]);
+        first.len() == self.plan.databases.len()
+            && first.iter().all(|(.., trouble)| trouble.is_empty())
+            && states.iter().all(|state| {
+                position(state) == first && state.applied_index == states[0].applied_index
+            })
+    }
+
+    fn check_contents(&mut self) -> Result<()> {
+        for (database, recorder) in self.recorders.clone() {
+            let mut end = FinalState::default();
+            let mut pages: Option<(u64, Vec<Vec<u8>>)> = None;
+            for node in self.nodes.values().cloned().collect::<Vec<_>>() {
+                let file = File::open(&node.database_path(&database))?;
+                let problems = file.integrity_check()?;
+                if problems != ["ok"] {
+                    let what = format!("n{} {database}: {problems:?}", node.id);
+                    self.violated("integrity", what);
+                }
+                let own = file.pages()?;
+                match &pages {
+                    None => pages = Some((node.id, own)),
+                    Some((first, expected)) if *expected != own => {
+                        let what =
+                            format!("{database} is not the same on n{first} and n{}", node.id);
+                        self.violated("page-identical files", what);
+                    }
+                    Some(_) => {}
+                }
+                let contents = Contents {
+                    rows: Some(file.rows()?),
+                    ..Contents::default()
+                };
+                end.nodes.insert(NodeId(node.id), contents);
+            }
+            for violation in check_all(&recorder.history(), &end) {
+                self.violated("history", format!("{database}: {violation}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Name, TXID, checksum and trouble of each database.
+fn position(node: &v1::NodeStatus) -> Vec<(String, u64, String, String)> {
+    let databases = node.databases.iter();
+    databases
+        .map(|d| {
+            (
+                d.name.clone(),
+                d.txid,
+                d.checksum.clone(),
+                d.trouble.clone(),
+            )
+        })
+        .collect()
+}
