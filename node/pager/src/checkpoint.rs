@@ -36,6 +36,9 @@ pub struct CheckpointOutcome {
 impl Database {
     /// Runs a checkpoint. The WAL is synced before pages are copied, the database file after.
     ///
+    /// After an error nothing counts as copied, and the next checkpoint copies the whole WAL again: a sync that succeeds after one that
+    /// failed says nothing of what was written before.
+    ///
     /// The node must have recorded the position beforehand (redo depends on it). Writers are kept out meanwhile, so the position
     /// does not move; readers never block it and are not blocked. [`PagerError::WriterActive`] if a write transaction is open.
     pub fn checkpoint(&self, mode: CheckpointMode) -> Result<CheckpointOutcome, PagerError> {
@@ -77,9 +80,10 @@ impl Database {
             let file = unsafe { vfs::lower_file(&state) }.ok_or(PagerError::File {
                 code: ffi::SQLITE_MISUSE,
             })?;
-            match file.sync(ffi::SQLITE_SYNC_NORMAL) {
-                ffi::SQLITE_OK => self.shared.main_unsynced.store(false, Ordering::SeqCst),
-                code => return Err(PagerError::File { code }),
+            let code = file.sync(ffi::SQLITE_SYNC_NORMAL);
+            self.shared.main_synced(code);
+            if code != ffi::SQLITE_OK {
+                return Err(PagerError::File { code });
             }
         }
         Ok(CheckpointOutcome {

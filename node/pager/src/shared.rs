@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use halite_ltx::{Checksum, PageSize};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -104,6 +104,15 @@ impl Shared {
             self.published.wait(&mut committed);
         }
         committed
+    }
+
+    /// The database file was synced, with this result. Called by whoever runs a checkpoint.
+    pub(crate) fn main_synced(&self, code: std::ffi::c_int) {
+        if code == libsqlite3_sys::SQLITE_OK {
+            self.main_unsynced.store(false, Ordering::SeqCst);
+        } else if let Some(Err(code)) = self.index.get().map(WalIndex::forget_backfilled) {
+            tracing::error!(code, path = %self.path.display(), "cannot have the WAL copied again after a failed sync");
+        }
     }
 
     pub(crate) fn page_size(&self) -> PageSize {

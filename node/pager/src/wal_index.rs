@@ -1,5 +1,6 @@
 //! [`WalIndex`]: reads the wal-index (the `-shm` file) as SQLite lays it out
-//! (<https://www.sqlite.org/walformat.html#the_wal_index_file_format>). Never writes to it.
+//! (<https://www.sqlite.org/walformat.html#the_wal_index_file_format>). Writes one number of
+//! it, after a failed sync.
 //! Called at the end of a write transaction, by capture for pages no frame holds, and by redo.
 
 use std::ffi::c_int;
@@ -71,6 +72,13 @@ impl WalIndex {
         Ok(read_u32(self.region(0)?, BACKFILL_AT))
     }
 
+    /// Makes the next checkpoint copy every frame again: what was copied may never reach the disk, since the kernel takes pages
+    /// for clean once their sync has failed. Copying twice is harmless, so readers need not be kept out; other checkpoints must be.
+    pub(crate) fn forget_backfilled(&self) -> Result<(), c_int> {
+        write_u32(self.region(0)?, BACKFILL_AT, 0);
+        Ok(())
+    }
+
     /// Calls `visit(frame, page number)` for the frames `from..=to`, in order.
     pub(crate) fn for_each_frame(
         &self,
@@ -126,6 +134,11 @@ impl WalIndex {
 pub(crate) fn frame_offset(frame: u32, frame_bytes: usize) -> i64 {
     let offset = WAL_HEADER_BYTES + u64::from(frame.saturating_sub(1)) * frame_bytes as u64;
     offset.cast_signed()
+}
+
+fn write_u32(base: usize, at: usize, value: u32) {
+    // SAFETY: as for `read_u32`; the field is one that SQLite itself writes with a plain aligned store.
+    unsafe { std::ptr::with_exposed_provenance_mut::<u32>(base + at).write_volatile(value) }
 }
 
 fn read_u32(base: usize, at: usize) -> u32 {

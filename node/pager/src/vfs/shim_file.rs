@@ -277,8 +277,8 @@ unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
     // SAFETY: SQLite calls methods on open files only.
     let shim = unsafe { shim(file) };
     let code = shim.lower.sync(flags);
-    if shim.kind == FileKind::Database && code == ffi::SQLITE_OK {
-        shim.shared.main_unsynced.store(false, Ordering::SeqCst);
+    if shim.kind == FileKind::Database {
+        shim.shared.main_synced(code);
     }
     code
 }
