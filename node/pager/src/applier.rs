@@ -48,13 +48,10 @@ unsafe impl Send for Applier {}
 
 impl Applier {
     pub(crate) fn open(database: Arc<Database>) -> Result<Self, PagerError> {
-        let encoding: String = {
-            let reader = connection::read_only(database.path())?;
-            // A file too damaged to tell its encoding may be repaired by what is applied.
-            reader
-                .query_row("PRAGMA encoding", [], |row| row.get(0))
-                .unwrap_or_else(|_| "UTF-8".to_owned())
-        };
+        // A file too damaged to tell its encoding may be repaired by what is applied.
+        let encoding: String = connection::read_only(database.path())
+            .and_then(|reader| reader.query_row("PRAGMA encoding", [], |row| row.get(0)))
+            .unwrap_or_else(|_| "UTF-8".to_owned());
         let connection = connection::attached(database.path(), &encoding)?;
         let state = vfs::connection_state(&connection, c"replica")?;
         *state.role.lock() = Role::Applier(ApplyCheck::default());

@@ -12,6 +12,16 @@ use crate::vfs;
 /// How long our own connections wait for each other.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Opens the connection that keeps a file open. It reads pages, not SQL: what is in them may be damaged until redo has run.
+pub(crate) fn keeper(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, vfs::NAME)?;
+    // Comes first: other settings read the schema.
+    tolerate_bad_schema(&connection)?;
+    prepare(&connection)?;
+    Ok(connection)
+}
+
 /// Opens a connection that writes, without role yet.
 pub(crate) fn read_write(path: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -210,7 +210,7 @@ fn create(path: &Path, options: &OpenOptions) -> io::Result<()> {
 fn open_keeper(shared: &Shared, options: &OpenOptions) -> Result<Connection, OpenError> {
     let path = &shared.path;
     let sqlite = |source| sqlite_error(path, source);
-    let keeper = connection::read_write(path).map_err(sqlite)?;
+    let keeper = connection::keeper(path).map_err(sqlite)?;
     keeper.busy_timeout(options.lock_timeout).map_err(sqlite)?;
     let journal_mode: String = keeper
         .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
@@ -221,7 +221,6 @@ fn open_keeper(shared: &Shared, options: &OpenOptions) -> Result<Connection, Ope
             journal_mode,
         });
     }
-    connection::tolerate_bad_schema(&keeper).map_err(sqlite)?;
     // A read opens the WAL and maps the wal-index.
     keeper
         .query_row(
