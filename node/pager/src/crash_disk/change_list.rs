@@ -215,3 +215,163 @@ pub(super) fn sectors(offset: u64, bytes: u64) -> std::ops::Range<u64> {
     let sector = SECTOR_BYTES as u64;
     offset / sector..(offset + bytes).div_ceil(sector)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file in memory that tells a list of its changes, as the disk does.
+    #[derive(Default)]
+    struct Model {
+        file: Vec<u8>,
+        list: ChangeList,
+    }
+
+    impl Model {
+        fn sector(&self, number: u64) -> Sector {
+            let mut content = blank();
+            let from = (number as usize * SECTOR_BYTES).min(self.file.len());
+            let to = (from + SECTOR_BYTES).min(self.file.len());
+            content[..to - from].copy_from_slice(&self.file[from..to]);
+            content
+        }
+
+        fn write(&mut self, offset: usize, bytes: usize, fill: u8) {
+            let size = self.file.len();
+            self.list.begin(size as u64);
+            let touched = sectors(offset as u64, bytes as u64);
+            for number in touched.clone() {
+                self.list.before(number, self.sector(number));
+            }
+            self.file.resize(size.max(offset + bytes), 0);
+            self.file[offset..offset + bytes].fill(fill);
+            for number in touched {
+                self.list.written(number, self.sector(number));
+            }
+            if self.file.len() != size {
+                self.list.resized(size as u64, self.file.len() as u64);
+            }
+        }
+
+        fn truncate(&mut self, size: usize) {
+            let from = self.file.len();
+            self.list.begin(from as u64);
+            for number in sectors(size as u64, (from - size) as u64) {
+                self.list.before(number, self.sector(number));
+            }
+            self.file.truncate(size);
+            self.list.resized(from as u64, size as u64);
+        }
+
+        /// What is left after a power loss.
+        fn settle(
+            mut self,
+            choose: impl FnMut(usize, UnsyncedChange, bool) -> Survival,
+        ) -> Vec<u8> {
+            let settled = self.list.settle(choose);
+            self.file.resize(settled.size as usize, 0);
+            for (number, content) in settled.sectors {
+                let from = number as usize * SECTOR_BYTES;
+                let to = (from + SECTOR_BYTES).min(self.file.len());
+                if from < to {
+                    self.file[from..to].copy_from_slice(&content[..to - from]);
+                }
+            }
+            self.file
+        }
+    }
+
+    fn drop_all(_: usize, _: UnsyncedChange, _: bool) -> Survival {
+        Survival::Drop
+    }
+
+    #[test]
+    fn nothing_unsynced_survives_if_all_is_dropped() {
+        let mut model = Model::default();
+        model.write(0, 10_000, 1);
+        model.list.synced();
+        let synced = model.file.clone();
+        model.write(3000, 9000, 2);
+        model.truncate(5000);
+        model.write(6000, 100, 3);
+        model.truncate(0);
+        model.write(0, 50, 4);
+        assert_eq!(model.settle(drop_all), synced);
+    }
+
+    #[test]
+    fn everything_is_as_written_if_all_is_kept() {
+        let mut model = Model::default();
+        model.write(0, 10_000, 1);
+        model.truncate(5000);
+        model.write(9000, 10, 2);
+        let written = model.file.clone();
+        assert_eq!(model.settle(|_, _, _| Survival::Keep), written);
+    }
+
+    #[test]
+    fn later_write_brings_the_sector_along_and_sizes_come_in_order() {
+        let mut model = Model::default();
+        model.write(0, 8192, 1);
+        model.list.synced();
+        model.write(0, 100, 2);
+        model.write(200, 100, 3);
+        model.write(8192, 10, 4);
+        model.truncate(100);
+        // Changes: two writes to a sector, a write past the end with its size, a cut.
+        let left = model.settle(|number, _, _| {
+            if number == 1 {
+                Survival::Keep
+            } else {
+                Survival::Drop
+            }
+        });
+        assert_eq!((left.len(), left[0], left[250], left[300]), (8192, 2, 3, 1));
+    }
+
+    #[test]
+    fn kept_size_brings_earlier_sizes_along() {
+        let mut model = Model::default();
+        model.write(0, 8192, 1);
+        model.list.synced();
+        model.truncate(100);
+        model.write(100, 8000, 2);
+        let left = model.settle(|_, change, _| match change {
+            UnsyncedChange::Size { to: 8100, .. } => Survival::Keep,
+            _ => Survival::Drop,
+        });
+        assert_eq!(
+            (left.len(), left[99], left[100], left[8000]),
+            (8100, 1, 0, 0)
+        );
+    }
+
+    #[test]
+    fn torn_sector_is_new_and_then_old() {
+        let mut model = Model::default();
+        model.write(0, 4096, 1);
+        model.list.synced();
+        model.write(0, 4096, 2);
+        let left = model.settle(|_, _, _| Survival::Tear(7));
+        assert_eq!((left[6], left[7], left[4095]), (2, 1, 1));
+    }
+
+    #[test]
+    fn sync_after_a_failed_one_saves_only_what_was_written_again() {
+        let mut model = Model::default();
+        model.write(0, 12_288, 1);
+        model.list.synced();
+        model.write(0, 10, 2);
+        model.write(4096, 10, 2);
+        model.write(8192, 10, 2);
+        model.list.sync_failed();
+        model.write(4100, 10, 3);
+        model.list.synced();
+        assert_eq!(model.list.len(), 2);
+        let left = model.settle(|_, _, sync_failed| {
+            assert!(sync_failed);
+            Survival::Drop
+        });
+        assert_eq!((left[0], left[4096], left[4100], left[8192]), (1, 2, 3, 1));
+    }
+}

@@ -64,7 +64,7 @@ fn redo(path: &Path, log: &[Recorded], states: &[State], durable: usize, target:
 }
 
 /// Statements that touch old pages, grow and shrink.
-fn statement(random: &mut StdRng) -> String {
+pub(super) fn statement(random: &mut StdRng) -> String {
     let row = random.random_range(0..60);
     let bytes = random.random_range(1..6000);
     match random.random_range(0..8) {
