@@ -69,8 +69,9 @@ impl CrashDisk {
 
     /// From now on asks `faults` before each read, write, truncation and sync. Seed it: the simulation must repeat.
     ///
-    /// It is called on the thread of the connection, in the order of the accesses. It may block, which stalls the disk, and may
-    /// call [`cut_power`](Self::cut_power) of this disk, but not set or clear the faults or open a database on it.
+    /// It is called on the thread of the connection, in the order of the accesses. It may block: a slow disk, on which all other
+    /// accesses wait as well; a cut of the power does not end its wait. It may call [`cut_power`](Self::cut_power) of this disk, but
+    /// not set or clear the faults or open a database on it.
     pub fn set_faults(&self, faults: impl FnMut(&DiskOperation<'_>) -> DiskFate + Send + 'static) {
         *self.disk.faults.lock() = Some(Box::new(faults));
     }

@@ -11,7 +11,7 @@
 //! [`Database::reader`], [`Database::writer`], [`Database::applier`] and [`Database::snapshot`]. Looking at a file's metadata
 //! (`stat`) is harmless.
 //!
-//! Called by the node's lanes, appliers, readers, archiver and start-up code.
+//! Called by the node's lanes, appliers, readers, archiver and start-up code. The simulation puts a [`CrashDisk`] below it.
 //!
 //! A primary and a follower, with the shortest way between them:
 //!
