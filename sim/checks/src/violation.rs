@@ -89,6 +89,12 @@ impl<R: Request> Shown for Operation<R> {
     }
 }
 
+impl Shown for Witness {
+    fn witness(&self) -> Witness {
+        self.clone()
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.property, self.what)?;
@@ -145,4 +151,51 @@ pub fn report(violations: &[Violation]) -> Option<String> {
     }
     let count = violations.len();
     Some(format!("{count} broken promises:\n{}", lines.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Level;
+    use crate::property;
+    use crate::script::Script;
+
+    #[test]
+    fn violation_names_its_operations_with_their_times() {
+        let mut script = Script::default();
+        script.now_us = 1_234_000;
+        script.insert(1, 1, 2);
+        script.read(2, Level::Linearizable, 0, &[]);
+        let violations = script.check(property::linearizable::check);
+        let expected = "linearizable: #2 saw row 0, but row 2 had been acknowledged before it began (at 1.234400 s)
+    #2 1.234300 s .. 1.234400 s  session 2 at node 3: read rows after 0, linearizable -> ok
+    #1 1.234100 s .. 1.234200 s  session 1 at node 2: insert writer 1 seq 1 with 2 rows, linearizable -> ok";
+        assert_eq!(violations[0].to_string(), expected);
+    }
+
+    #[test]
+    fn operation_that_never_returned_is_shown_as_such() {
+        let mut script = Script::default();
+        let write = crate::WriteId { writer: 1, seq: 1 };
+        let ticket = script.begin(1, Level::Local, crate::Insert { write, parts: 1 });
+        let text = Violation::new("p", "w".into())
+            .with(&script.history.set.inserts[0])
+            .to_string();
+        assert!(
+            text.contains(".. never") && text.contains("it never returned"),
+            "{text}"
+        );
+        assert!(text.contains(&ticket.id().to_string()));
+    }
+
+    #[test]
+    fn report_counts_what_it_does_not_spell_out() {
+        assert_eq!(report(&[]), None);
+        let text = report(&vec![Violation::new("p", "w".into()); 12]).expect("violations");
+        assert!(
+            text.contains("12 broken promises")
+                && text.contains("p: w")
+                && text.contains("and 2 more")
+        );
+    }
 }
