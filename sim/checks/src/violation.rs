@@ -162,8 +162,7 @@ mod tests {
 
     #[test]
     fn violation_names_its_operations_with_their_times() {
-        let mut script = Script::default();
-        script.now_us = 1_234_000;
+        let mut script = Script::at(1_234_000);
         script.insert(1, 1, 2);
         script.read(2, Level::Linearizable, 0, &[]);
         let violations = script.check(property::linearizable::check);

@@ -95,8 +95,7 @@ mod tests {
 
     #[test]
     fn write_has_to_be_acknowledged_within_the_bound() {
-        let mut script = Script::default();
-        script.now_us = 14_800;
+        let mut script = Script::at(14_800);
         script.insert(1, 1, 1);
         assert_eq!(wrong(&script), None, "at the bound");
         script.history.set.inserts[0]
@@ -109,8 +108,7 @@ mod tests {
 
     #[test]
     fn writes_before_the_healing_failures_and_reads_prove_nothing() {
-        let mut script = Script::default();
-        script.now_us = 9_900;
+        let mut script = Script::at(9_900);
         script.insert(1, 1, 1);
         assert_eq!(wrong(&script), None, "at the healing");
         script.history.set.inserts[0].invoked.at_us -= 1;

@@ -87,6 +87,7 @@ fn serial_transactions_pass() {
         &[&[10, 11, 12, 13], &[20, 21]],
     );
     script.strict(1, &[append(3, 30)], &[]);
+    script.strict(1, &[read(4)], &[&[]]);
     assert_eq!(script.check(check), []);
     script.end_lists(&[(1, &[10, 11, 12, 13]), (2, &[20, 21]), (3, &[30])]);
     assert_eq!(script.check(check), []);
