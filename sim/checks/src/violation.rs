@@ -1,11 +1,12 @@
 //! A promise that was broken, for people to read.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::history::{Caller, Operation, OperationId, Request};
 
-/// How many violations [`report`] spells out.
-const SHOWN: usize = 10;
+/// How many violations of each property [`report`] spells out.
+const SHOWN: usize = 5;
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,21 +137,25 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// A report for people; `None` if all is well.
+/// A report for people; `None` if all is well. One property that is broken a thousand times does not hide the others.
 pub fn report(violations: &[Violation]) -> Option<String> {
     if violations.is_empty() {
         return None;
     }
-    let mut lines: Vec<String> = violations
-        .iter()
-        .take(SHOWN)
-        .map(|violation| format!("  {violation}"))
-        .collect();
-    if violations.len() > SHOWN {
-        lines.push(format!("  and {} more", violations.len() - SHOWN));
+    let mut by_property: BTreeMap<&str, Vec<&Violation>> = BTreeMap::new();
+    for violation in violations {
+        let of_property = by_property.entry(violation.property).or_default();
+        of_property.push(violation);
     }
-    let count = violations.len();
-    Some(format!("{count} broken promises:\n{}", lines.join("\n")))
+    let mut lines = vec![format!("{} broken promises:", violations.len())];
+    for (property, violations) in by_property {
+        let shown = violations.iter().take(SHOWN);
+        lines.extend(shown.map(|violation| format!("  {violation}")));
+        if let more @ 1.. = violations.len().saturating_sub(SHOWN) {
+            lines.push(format!("  {property}: and {more} more"));
+        }
+    }
+    Some(lines.join("\n"))
 }
 
 #[cfg(test)]
@@ -190,11 +195,10 @@ mod tests {
     #[test]
     fn report_counts_what_it_does_not_spell_out() {
         assert_eq!(report(&[]), None);
-        let text = report(&vec![Violation::new("p", "w".into()); 12]).expect("violations");
-        assert!(
-            text.contains("12 broken promises")
-                && text.contains("p: w")
-                && text.contains("and 2 more")
-        );
+        let mut violations = vec![Violation::new("p", "w".into()); 12];
+        violations.push(Violation::new("q", "x".into()));
+        let text = report(&violations).expect("violations");
+        assert!(text.starts_with("13 broken promises:\n  p: w\n"));
+        assert!(text.ends_with("p: w\n  p: and 7 more\n  q: x"), "{text}");
     }
 }
