@@ -275,7 +275,8 @@ fn appends_take_effect_in_real_time_order() {
     script.strict(1, &[append(1, 10)], &[]);
     script.strict(2, &[append(1, 11)], &[]);
     script.end_lists(&[(1, &[11, 10])]);
-    assert!(only(&script).what.contains("(real time)"));
+    let expected = "no serial order: #1 before #2 (real time), #2 before #1 (write-write k1)";
+    assert_eq!(only(&script).what, expected);
 }
 
 #[test]
