@@ -127,6 +127,13 @@ fn lists_may_not_disagree() {
     let violation = only(&script);
     assert_eq!(violation.operation_ids(), [second, first]);
     assert!(violation.what.contains("at 0"));
+    script.transact(2, Level::Local, &[read(1)], &[&[77]]);
+    let violations = script.check(check);
+    assert!(
+        violations
+            .iter()
+            .any(|violation| violation.what.contains("nobody appended"))
+    );
 }
 
 #[test]
