@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use halite_checks::Outcome;
 use halite_client::params;
 use halite_tests::cluster::TestCluster;
-use halite_tests::history::{History, Outcome};
+use halite_tests::history::History;
 use halite_tests::load::{Load, LoadOptions};
 use halite_tests::pages::Pages;
 use halite_tests::scratch::{Scratch, Weight, run};
@@ -72,7 +73,7 @@ async fn crash(scratch: &Scratch, seed: u64, rounds: u64) -> Result<()> {
     for (error, count) in errors(load.history()) {
         eprintln!("{count:>6} x {error}");
     }
-    let reads = reads(load.history());
+    let reads = load.history().records().answered_reads.clone();
     for (reader, count) in &reads {
         eprintln!("{count:>6} reads of {reader}");
     }
@@ -138,24 +139,15 @@ async fn serves(cluster: &TestCluster) -> Result<()> {
 /// What writers were told other than yes, and how often.
 fn errors(history: &History) -> BTreeMap<String, usize> {
     let mut errors = BTreeMap::new();
-    for (outcome, _) in history.records().outcomes.values() {
-        let error = match outcome {
-            Outcome::Acknowledged => continue,
+    for insert in &history.records().operations.set.inserts {
+        let error = match &insert.outcome {
+            Outcome::Ok(_) => continue,
             Outcome::Unknown(error) => format!("unknown: {error}"),
             Outcome::Failed(error) => format!("failed: {error}"),
         };
         *errors.entry(error).or_default() += 1;
     }
     errors
-}
-
-/// How many reads of each reader were answered.
-fn reads(history: &History) -> BTreeMap<String, usize> {
-    let mut reads = BTreeMap::new();
-    for reading in &history.records().readings {
-        *reads.entry(reading.reader.clone()).or_default() += 1;
-    }
-    reads
 }
 
 async fn restored_is_the_same(

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use halite_tests::cluster::{PATIENCE, TestCluster};
-use halite_tests::history::Outcome;
 use halite_tests::load::{Load, LoadOptions};
 use halite_tests::scratch::{Weight, run};
 
@@ -45,10 +44,8 @@ async fn all_served(cluster: &TestCluster, load: &mut Load) -> Result<()> {
     }
     load.stop().await;
     let records = load.history().records();
-    let refused = records
-        .outcomes
-        .values()
-        .find(|(outcome, _)| *outcome != Outcome::Acknowledged);
+    let mut inserts = records.operations.set.inserts.iter();
+    let refused = inserts.find(|insert| !insert.outcome.is_ok());
     ensure!(refused.is_none(), "a request failed: {refused:?}");
     Ok(())
 }

@@ -1,12 +1,11 @@
-//! What the black-box tests stand on: clusters of real processes, load with a recorded history, and the checks over both.
+//! What the black-box tests stand on: clusters of real processes, load with a recorded history, and what checks both.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`program`] | the `halite` program |
 //! | [`scratch`] | the directory of one test, kept when it fails; which tests may run side by side |
 //! | [`cluster`] | a cluster under test: waiting for states, comparing files |
-//! | [`history`] | what writers were told and readers saw |
-//! | [`checks`] | what must hold of a history: pure functions |
+//! | [`history`] | what writers were told and readers saw, and whether it is as promised |
 //! | [`direct`] | reads from one named node, which the client library would route elsewhere |
 //! | [`load`] | writers and readers that record |
 //! | [`pages`] | files, page by page |
@@ -17,7 +16,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "real processes run in real time")]
 
-pub mod checks;
 pub mod cluster;
 pub mod direct;
 pub mod history;

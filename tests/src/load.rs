@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use halite_checks::{Row, WriteId};
 use tokio::sync::{RwLock, RwLockWriteGuard, watch};
 use tokio::task::JoinHandle;
 
-use crate::checks;
 use crate::cluster::TestCluster;
-use crate::history::{History, Row, WriteId};
+use crate::history::History;
 use crate::stock;
 
 /// The table that all load goes to, and the one that big values go to.
@@ -145,12 +145,8 @@ impl Load {
     /// # Errors
     /// A promise was broken.
     pub fn check(&self, cluster: &TestCluster, node: u64) -> Result<usize> {
-        let table = table(&cluster.file(node, &self.database))?;
-        let violations = checks::check(&self.history.records(), &table);
-        match checks::report(&violations) {
-            None => Ok(table.len()),
-            Some(report) => anyhow::bail!("{report}"),
-        }
+        let file = cluster.file(node, &self.database);
+        self.history.check(node, || table(&file))
     }
 }
 

@@ -159,13 +159,11 @@ pub(crate) struct Behind<'t, 'a> {
 
 /// Finds what goes back in real time.
 ///
-/// `scope` tells accesses apart that have nothing to do with each other, and leaves out what is `None`. An access that `checked` names
-/// must not be behind any access of its scope that `counts` and had returned before it was invoked: reads see at least its position,
-/// writes get a higher one.
+/// `scope` tells accesses apart that have nothing to do with each other. An access that `checked` names must not be behind any access
+/// of its scope that had returned before it was invoked: reads see at least its position, writes get a higher one.
 pub(crate) fn behind<'t, 'a, K: Ord>(
     accesses: &'t [Access<'a>],
-    scope: impl Fn(&Access<'a>) -> Option<K>,
-    counts: impl Fn(&Access<'a>) -> bool,
+    scope: impl Fn(&Access<'a>) -> K,
     checked: impl Fn(&Access<'a>) -> bool,
 ) -> Vec<Behind<'t, 'a>> {
     let mut moments: Vec<(u64, bool, usize)> = Vec::with_capacity(2 * accesses.len());
@@ -178,20 +176,16 @@ pub(crate) fn behind<'t, 'a, K: Ord>(
     let mut found = Vec::new();
     for (_, begins, n) in moments {
         let access = &accesses[n];
-        let Some(key) = scope(access) else { continue };
-        if begins && checked(access) {
-            let earlier = newest.get(&key).copied();
-            found.extend(
-                earlier
-                    .filter(|earlier| goes_back(access, earlier))
-                    .map(|earlier| Behind { access, earlier }),
-            );
-        } else if !begins && counts(access) {
-            let newest = newest.entry(key).or_insert(access);
+        if !begins {
+            let newest = newest.entry(scope(access)).or_insert(access);
             if access.low > newest.low {
                 *newest = access;
             }
+            continue;
         }
+        let earlier = newest.get(&scope(access)).copied();
+        let earlier = earlier.filter(|earlier| checked(access) && goes_back(access, earlier));
+        found.extend(earlier.map(|earlier| Behind { access, earlier }));
     }
     found
 }

@@ -57,9 +57,9 @@ impl History {
             asked,
             outcome: Outcome::Unknown("it never returned".to_owned()),
         };
-        let (id, list) = (operation.id, R::list_mut(self));
-        list.push(operation);
-        Ticket::new(id, list.len() - 1)
+        let id = operation.id;
+        R::list_mut(self).push(operation);
+        Ticket::new(id)
     }
 
     /// The client of an operation knows how it ended. The operation is handed out for checks that run along.
@@ -70,7 +70,11 @@ impl History {
         outcome: Outcome<R::Answer>,
     ) -> &Operation<R> {
         let returned = self.moment(now_us);
-        let operation = &mut R::list_mut(self)[ticket.index()];
+        let list = R::list_mut(self);
+        let index = list
+            .binary_search_by_key(&ticket.id(), |operation| operation.id)
+            .expect("an operation under way is in its list");
+        let operation = &mut list[index];
         operation.returned = Some(returned);
         operation.outcome = outcome;
         operation

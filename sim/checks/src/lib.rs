@@ -24,11 +24,13 @@ mod registers;
 mod script;
 mod tables;
 mod violation;
+mod watch;
 pub mod wgl;
 
 pub use final_state::{Bank, Contents, FinalState};
 pub use history::*;
 pub use violation::{Violation, Witness, report};
+pub use watch::Watch;
 
 /// Everything that is wrong, whatever the workload.
 pub fn check_all(history: &History, end: &FinalState) -> Vec<Violation> {

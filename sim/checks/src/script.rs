@@ -17,6 +17,14 @@ pub(crate) struct Script {
 }
 
 impl Script {
+    /// Its first operation begins 100 microseconds after this.
+    pub(crate) fn at(now_us: u64) -> Self {
+        Self {
+            now_us,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn check(&self, check: Check) -> Vec<Violation> {
         check(&self.history, &self.end)
     }

@@ -1,11 +1,12 @@
 //! A promise that was broken, for people to read.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::history::{Caller, Operation, OperationId, Request};
 
-/// How many violations [`report`] spells out.
-const SHOWN: usize = 10;
+/// How many violations of each property [`report`] spells out.
+const SHOWN: usize = 5;
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +90,12 @@ impl<R: Request> Shown for Operation<R> {
     }
 }
 
+impl Shown for Witness {
+    fn witness(&self) -> Witness {
+        self.clone()
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.property, self.what)?;
@@ -130,19 +137,68 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// A report for people; `None` if all is well.
+/// A report for people; `None` if all is well. One property that is broken a thousand times does not hide the others.
 pub fn report(violations: &[Violation]) -> Option<String> {
     if violations.is_empty() {
         return None;
     }
-    let mut lines: Vec<String> = violations
-        .iter()
-        .take(SHOWN)
-        .map(|violation| format!("  {violation}"))
-        .collect();
-    if violations.len() > SHOWN {
-        lines.push(format!("  and {} more", violations.len() - SHOWN));
+    let mut by_property: BTreeMap<&str, Vec<&Violation>> = BTreeMap::new();
+    for violation in violations {
+        let of_property = by_property.entry(violation.property).or_default();
+        of_property.push(violation);
     }
-    let count = violations.len();
-    Some(format!("{count} broken promises:\n{}", lines.join("\n")))
+    let mut lines = vec![format!("{} broken promises:", violations.len())];
+    for (property, violations) in by_property {
+        let shown = violations.iter().take(SHOWN);
+        lines.extend(shown.map(|violation| format!("  {violation}")));
+        if let more @ 1.. = violations.len().saturating_sub(SHOWN) {
+            lines.push(format!("  {property}: and {more} more"));
+        }
+    }
+    Some(lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Level;
+    use crate::property;
+    use crate::script::Script;
+
+    #[test]
+    fn violation_names_its_operations_with_their_times() {
+        let mut script = Script::at(1_234_000);
+        script.insert(1, 1, 2);
+        script.read(2, Level::Linearizable, 0, &[]);
+        let violations = script.check(property::linearizable::check);
+        let expected = "linearizable: #2 saw row 0, but row 2 had been acknowledged before it began (at 1.234400 s)
+    #2 1.234300 s .. 1.234400 s  session 2 at node 3: read rows after 0, linearizable -> ok
+    #1 1.234100 s .. 1.234200 s  session 1 at node 2: insert writer 1 seq 1 with 2 rows, linearizable -> ok";
+        assert_eq!(violations[0].to_string(), expected);
+    }
+
+    #[test]
+    fn operation_that_never_returned_is_shown_as_such() {
+        let mut script = Script::default();
+        let write = crate::WriteId { writer: 1, seq: 1 };
+        let ticket = script.begin(1, Level::Local, crate::Insert { write, parts: 1 });
+        let text = Violation::new("p", "w".into())
+            .with(&script.history.set.inserts[0])
+            .to_string();
+        assert!(
+            text.contains(".. never") && text.contains("it never returned"),
+            "{text}"
+        );
+        assert!(text.contains(&ticket.id().to_string()));
+    }
+
+    #[test]
+    fn report_counts_what_it_does_not_spell_out() {
+        assert_eq!(report(&[]), None);
+        let mut violations = vec![Violation::new("p", "w".into()); 12];
+        violations.push(Violation::new("q", "x".into()));
+        let text = report(&violations).expect("violations");
+        assert!(text.starts_with("13 broken promises:\n  p: w\n"));
+        assert!(text.ends_with("p: w\n  p: and 7 more\n  q: x"), "{text}");
+    }
 }

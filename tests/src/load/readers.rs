@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use halite_checks::{Level, ReadRows, Row, SessionId, Ticket};
 use halite_client::{Database, ReadLevel, params};
 use halite_proto::v1;
 use tokio::sync::watch;
 
 use super::{parse, row};
 use crate::direct::DirectNode;
-use crate::history::{History, Level, Reading, Row};
+use crate::history::History;
 use crate::stock;
 
 const QUERY: &str = "SELECT id, writer, seq, part, parts FROM log WHERE id > ?1 ORDER BY id";
@@ -23,36 +24,38 @@ const SQLITE3_PAUSE: Duration = Duration::from_millis(120);
 const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct Reader {
-    name: String,
+    session: SessionId,
     history: Arc<History>,
     newest: i64,
+}
+
+/// A read under way.
+struct Begun {
+    ticket: Ticket<ReadRows>,
+    after: i64,
 }
 
 impl Reader {
     pub(super) fn new(name: String, history: Arc<History>) -> Self {
         Self {
-            name,
+            session: history.session(name),
             history,
             newest: 0,
         }
     }
 
-    fn from(&self) -> i64 {
-        (self.newest - AGAIN).max(0)
+    fn begin(&self, level: Level) -> Begun {
+        let after = (self.newest - AGAIN).max(0);
+        Begun {
+            ticket: self.history.begin_read(self.session, level, after),
+            after,
+        }
     }
 
-    /// A read that fails has seen nothing.
-    fn note(&mut self, level: Level, acknowledged_before: i64, rows: Result<Vec<Row>>) {
-        let Ok(rows) = rows else { return };
-        let newest = rows.last().map_or(0, |row| row.id);
-        self.newest = self.newest.max(newest);
-        let reading = Reading {
-            reader: self.name.clone(),
-            level,
-            acknowledged_before,
-            newest,
-        };
-        self.history.read(reading, &rows);
+    fn end(&mut self, begun: Begun, rows: Result<Vec<Row>>) {
+        let newest = rows.as_ref().ok().and_then(|rows| rows.last());
+        self.newest = self.newest.max(newest.map_or(0, |row| row.id));
+        self.history.end_read(begun.ticket, self.session, rows);
     }
 
     pub(super) async fn through_client(
@@ -67,9 +70,9 @@ impl Reader {
             _ => Level::Local,
         };
         while pause(PAUSE, &mut stop).await {
-            let before = self.history.newest_acknowledged();
-            let rows = read_client(&database, self.from()).await;
-            self.note(promised, before, rows);
+            let read = self.begin(promised);
+            let rows = read_client(&database, read.after).await;
+            self.end(read, rows);
         }
     }
 
@@ -81,40 +84,35 @@ impl Reader {
     ) {
         let mut node = DirectNode::new(&addr, NODE_TIMEOUT).expect("an address");
         while pause(PAUSE * 2, &mut stop).await {
-            let before = self.history.newest_acknowledged();
+            let read = self.begin(Level::Linearizable);
             let rows = node
-                .integers(
-                    &database,
-                    QUERY,
-                    &[self.from()],
-                    v1::ReadLevel::Linearizable,
-                )
+                .integers(&database, QUERY, &[read.after], v1::ReadLevel::Linearizable)
                 .await
                 .and_then(|rows| rows.iter().map(|values| row(values)).collect());
-            self.note(Level::Linearizable, before, rows);
+            self.end(read, rows);
         }
     }
 
     pub(super) async fn through_sqlite3(mut self, file: PathBuf, mut stop: watch::Receiver<bool>) {
         while pause(SQLITE3_PAUSE, &mut stop).await {
-            let before = self.history.newest_acknowledged();
-            let sql = QUERY.replace("?1", &self.from().to_string());
+            let read = self.begin(Level::Local);
+            let sql = QUERY.replace("?1", &read.after.to_string());
             let file = file.clone();
-            let read = tokio::task::spawn_blocking(move || {
+            let reading = tokio::task::spawn_blocking(move || {
                 stock::read(&file, &sql)?
                     .iter()
                     .map(|line| parse(line))
                     .collect()
             });
-            let rows = read.await.expect("reading does not panic");
-            self.note(Level::Local, before, rows);
+            let rows = reading.await.expect("reading does not panic");
+            self.end(read, rows);
         }
     }
 }
 
-async fn read_client(database: &Database, from: i64) -> Result<Vec<Row>> {
+async fn read_client(database: &Database, after: i64) -> Result<Vec<Row>> {
     database
-        .query(QUERY, params![from])
+        .query(QUERY, params![after])
         .await?
         .into_iter()
         .map(|found| {

@@ -3,21 +3,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use halite_checks::{Inserted, Outcome, SessionId, WriteId};
 use halite_client::{Client, Database, Error, ErrorKind, Statement, params};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::{RwLock, watch};
 
 use super::LoadOptions;
-use crate::history::{History, Outcome, WriteId};
+use crate::history::History;
 
 const INSERT: &str = "INSERT INTO log (writer, seq, part, parts) VALUES (?1, ?2, ?3, ?4)";
 const BIG: &str = "REPLACE INTO big (writer, seq, value) VALUES (?1, ?2, randomblob(?3))";
 /// A big value is larger than what fits into one log entry.
 const BIG_BYTES: std::ops::Range<i64> = 2 << 20..6 << 20;
 
+/// How a write is sent.
+enum Way {
+    Single,
+    Batch,
+    /// A batch with a value of so many bytes.
+    Big(i64),
+    Interactive,
+}
+
 pub(super) struct Writer {
     number: i64,
+    session: SessionId,
     database: Database,
     history: Arc<History>,
     rng: StdRng,
@@ -35,6 +46,7 @@ impl Writer {
     ) -> Self {
         Self {
             number,
+            session: history.session(format!("writer {number}")),
             database: client.database(&options.database),
             history,
             rng: StdRng::seed_from_u64(options.seed ^ (number as u64) << 32),
@@ -69,20 +81,28 @@ impl Writer {
         let several = self.rng.random_range(2..6);
         let big_bytes = self.rng.random_range(BIG_BYTES);
         let interactive = self.big_percent + self.interactive_percent;
-        let (parts, ended) = if draw < self.big_percent {
-            (2, told(self.batch(write, 2, Some(big_bytes)).await))
+        let (parts, way) = if draw < self.big_percent {
+            (2, Way::Big(big_bytes))
         } else if draw < interactive {
-            (several, self.interactive(write, several).await)
+            (several, Way::Interactive)
         } else if draw < interactive + 15 {
-            (several, told(self.batch(write, several, None).await))
+            (several, Way::Batch)
         } else {
-            (1, told(self.single(write).await))
+            (1, Way::Single)
         };
-        let (outcome, newest) = match ended {
-            Ok(newest) => (Outcome::Acknowledged, Some(newest)),
-            Err(outcome) => (outcome, None),
+        let ticket = self.history.begin_insert(self.session, write, parts);
+        let ended = match way {
+            Way::Single => told(self.single(write).await),
+            Way::Batch => told(self.batch(write, parts, None).await),
+            Way::Big(bytes) => told(self.batch(write, parts, Some(bytes)).await),
+            Way::Interactive => self.interactive(write, parts).await,
         };
-        self.history.wrote(write, parts, outcome, newest);
+        let acknowledged = |newest| {
+            let newest = Some(newest);
+            Outcome::Ok(Inserted { newest })
+        };
+        let outcome = ended.map_or_else(|outcome| outcome, acknowledged);
+        self.history.end_insert(ticket, outcome);
     }
 
     async fn single(&self, write: WriteId) -> Result<i64, Error> {
@@ -109,7 +129,7 @@ impl Writer {
         Ok(results.last().map_or(0, |result| result.last_insert_rowid))
     }
 
-    async fn interactive(&self, write: WriteId, parts: i64) -> Result<i64, Outcome> {
+    async fn interactive(&self, write: WriteId, parts: i64) -> Result<i64, Outcome<Inserted>> {
         // What fails before the commit was not kept, whatever the error says of its own call.
         let failed = |error: Error| Outcome::Failed(error.to_string());
         let mut transaction = self.database.transaction().await.map_err(failed)?;
@@ -123,7 +143,7 @@ impl Writer {
     }
 }
 
-fn told(result: Result<i64, Error>) -> Result<i64, Outcome> {
+fn told(result: Result<i64, Error>) -> Result<i64, Outcome<Inserted>> {
     result.map_err(|error| match error.kind() {
         ErrorKind::OutcomeUnknown | ErrorKind::Internal => Outcome::Unknown(error.to_string()),
         _ => Outcome::Failed(error.to_string()),

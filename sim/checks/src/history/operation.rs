@@ -129,21 +129,15 @@ impl<R: Request> Operation<R> {
 #[must_use = "an operation whose ticket is dropped has an unknown outcome"]
 pub struct Ticket<R> {
     id: OperationId,
-    index: usize,
     request: PhantomData<fn(R)>,
 }
 
 impl<R> Ticket<R> {
-    pub(super) fn new(id: OperationId, index: usize) -> Self {
+    pub(super) fn new(id: OperationId) -> Self {
         Self {
             id,
-            index,
             request: PhantomData,
         }
-    }
-
-    pub(super) fn index(&self) -> usize {
-        self.index
     }
 
     /// The operation.

@@ -27,9 +27,10 @@ pub fn check(history: &History, end: &FinalState) -> Vec<Violation> {
         };
         if goes_back(read, newest) {
             let what = format!(
-                "a read bounded to {max_lag_us} us saw {} {}, but {} had been acknowledged {} us before it began",
+                "a read bounded to {max_lag_us} us saw {} {}, but {} {} had been acknowledged {} us before it began",
                 read.object,
                 read.high,
+                read.object,
                 newest.low,
                 read.invoked.at_us - at_us
             );

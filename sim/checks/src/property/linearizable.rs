@@ -15,7 +15,7 @@ pub fn check(history: &History, end: &FinalState) -> Vec<Violation> {
     let accesses = accesses(history, end);
     let promised =
         |access: &Access<'_>| access.writes || access.caller.level == Level::Linearizable;
-    behind(&accesses, |access| Some(access.object), |_| true, promised)
+    behind(&accesses, |access| access.object, promised)
         .iter()
         .map(|found| {
             Violation::new(NAME, found.what())
@@ -29,7 +29,7 @@ pub fn check(history: &History, end: &FinalState) -> Vec<Violation> {
 mod tests {
     use super::*;
     use crate::script::Script;
-    use crate::{Insert, Inserted, Key, Outcome, ReadRows, RegisterValue, Tag, WriteId};
+    use crate::{Increment, Insert, Inserted, Key, Outcome, ReadRows, RegisterValue, Tag, WriteId};
 
     #[test]
     fn linearizable_read_sees_what_was_acknowledged_before() {
@@ -131,5 +131,32 @@ mod tests {
         assert_eq!(script.check(check), []);
         script.read_register(2, Level::Linearizable, key, RegisterValue::INITIAL);
         assert_eq!(script.check(check).len(), 1);
+    }
+
+    #[test]
+    fn unknown_increment_is_where_the_one_that_replaced_it_says() {
+        for (early, found) in [(true, 0), (false, 1)] {
+            let mut script = Script::default();
+            let key = Key(1);
+            let unknown = Increment { key, tag: Tag(7) };
+            let begin = |script: &mut Script| {
+                let _abandoned = script.begin(2, Level::Linearizable, unknown);
+            };
+            if early {
+                begin(&mut script);
+            }
+            let one = RegisterValue::INITIAL.next(Tag(5));
+            script.read_register(1, Level::Local, key, one);
+            if !early {
+                begin(&mut script);
+            }
+            let two = RegisterValue {
+                value: 2,
+                tag: Tag(8),
+                replaced: Tag(7),
+            };
+            script.increment(1, key, 8, two);
+            assert_eq!(script.check(check).len(), found);
+        }
     }
 }

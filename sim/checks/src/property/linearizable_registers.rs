@@ -4,6 +4,7 @@
 //! [`linearizable`](super::linearizable) without trusting that values tell positions. A search that reaches its bound finds nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::history::{Key, Level, RegisterValue, Tag};
 use crate::registers::sightings;
@@ -39,7 +40,7 @@ pub fn check(history: &History, end: &FinalState) -> Vec<Violation> {
 
 fn accuse(history: &History, key: Key, interval: &Interval<Access>) -> Violation {
     let what = format!(
-        "no order explains what was seen of {key}, at the latest this: {:?}",
+        "no order explains what was seen of {key}, at the latest this: {}",
         interval.operation
     );
     let violation = Violation::new(NAME, what);
@@ -64,6 +65,16 @@ enum Access {
     Write(RegisterValue),
     MayWrite(Tag),
     Read(RegisterValue),
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write(value) => write!(f, "wrote {value}"),
+            Self::MayWrite(tag) => write!(f, "may have written tag {}", tag.0),
+            Self::Read(value) => write!(f, "saw {value}"),
+        }
+    }
 }
 
 #[derive(Default)]

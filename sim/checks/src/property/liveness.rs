@@ -81,7 +81,10 @@ impl<'a> Tries<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Element, Key, Level, ListTransaction, Outcome, Step};
+    use crate::history::{
+        AccountId, Element, Key, Level, ListTransaction, Outcome, RegisterValue, Step, Tag,
+        Transfer, TransferId,
+    };
     use crate::script::Script;
 
     const HEALING: Healing = Healing {
@@ -95,8 +98,7 @@ mod tests {
 
     #[test]
     fn write_has_to_be_acknowledged_within_the_bound() {
-        let mut script = Script::default();
-        script.now_us = 14_800;
+        let mut script = Script::at(14_800);
         script.insert(1, 1, 1);
         assert_eq!(wrong(&script), None, "at the bound");
         script.history.set.inserts[0]
@@ -109,8 +111,7 @@ mod tests {
 
     #[test]
     fn writes_before_the_healing_failures_and_reads_prove_nothing() {
-        let mut script = Script::default();
-        script.now_us = 9_900;
+        let mut script = Script::at(9_900);
         script.insert(1, 1, 1);
         assert_eq!(wrong(&script), None, "at the healing");
         script.history.set.inserts[0].invoked.at_us -= 1;
@@ -138,6 +139,22 @@ mod tests {
             }],
         };
         script.run(1, Level::Linearizable, append, Outcome::Ok(Vec::new()));
+        assert_eq!(wrong(&script), None);
+    }
+
+    #[test]
+    fn writes_of_every_workload_prove_life() {
+        let mut script = Script::at(10_000);
+        let transfer = Transfer {
+            id: TransferId(1),
+            from: AccountId(1),
+            to: AccountId(2),
+            amount: 1,
+        };
+        script.run(1, Level::Linearizable, transfer, Outcome::Ok(()));
+        assert_eq!(wrong(&script), None);
+        let mut script = Script::at(10_000);
+        script.increment(1, Key(1), 7, RegisterValue::INITIAL.next(Tag(7)));
         assert_eq!(wrong(&script), None);
     }
 }

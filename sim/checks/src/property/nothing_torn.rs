@@ -13,7 +13,7 @@ pub fn check(history: &History, end: &FinalState) -> Vec<Violation> {
 }
 
 /// The first tear in a table. Rows up to the `after` of a read were not asked for, so its first row may be any part.
-fn torn(table: &Table<'_>) -> Option<Violation> {
+pub(crate) fn torn(table: &Table<'_>) -> Option<Violation> {
     let first = table.rows.first()?;
     if first.id == 1 && first.part != 0 {
         return Some(accuse(table, first, "the part before it is missing"));

@@ -26,15 +26,10 @@ pub fn check(history: &History, end: &FinalState) -> Vec<Violation> {
 
 /// The first row that a table misses below one that it has.
 pub(crate) fn hole(table: &Table<'_>) -> Option<Violation> {
-    let mut expected = table.after + 1;
-    for row in table.rows {
-        if row.id != expected {
-            let what = format!("{} has {row} and no row {expected} below it", table.source);
-            return Some(table.accuse(NAME, what));
-        }
-        expected += 1;
-    }
-    None
+    let ids = table.after + 1..;
+    let (expected, row) = ids.zip(table.rows).find(|(id, row)| row.id != *id)?;
+    let what = format!("{} has {row} and no row {expected} below it", table.source);
+    Some(table.accuse(NAME, what))
 }
 
 fn contradictions(sightings: &[(Row, &Table<'_>)]) -> Vec<Violation> {

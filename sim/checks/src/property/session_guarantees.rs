@@ -13,9 +13,9 @@ pub const NAME: &str = "session_guarantees";
 /// Sessions that went back.
 pub fn check(history: &History, end: &FinalState) -> Vec<Violation> {
     let accesses = accesses(history, end);
-    let session = |access: &Access<'_>| Some((access.caller.session, access.object));
+    let session = |access: &Access<'_>| (access.caller.session, access.object);
     let promised = |access: &Access<'_>| access.writes || access.caller.level.keeps_session_order();
-    behind(&accesses, session, |_| true, promised)
+    behind(&accesses, session, promised)
         .iter()
         .map(accuse)
         .collect()

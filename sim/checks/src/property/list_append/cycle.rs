@@ -22,7 +22,8 @@ pub(super) fn smallest_cycles(graph: &Graph) -> Vec<Vec<(usize, Edge)>> {
         .iter()
         .filter_map(|members| search.smallest(members))
         .collect();
-    cycles.sort_by_key(Vec::len);
+    let transaction = |node: &usize| graph.transaction(*node).is_some();
+    cycles.sort_by_key(|cycle| cycle.iter().filter(|(node, _)| transaction(node)).count());
     cycles
 }
 
@@ -158,5 +159,62 @@ impl<'a> Search<'a> {
         }
         path.reverse();
         path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NODES: usize = 9;
+
+    /// The number of transactions in the smallest cycle through each node, by all ways of all lengths.
+    fn smallest_by_trying(transactions: usize, edges: &[(usize, usize)]) -> Option<usize> {
+        let mut ways = [[usize::MAX; NODES]; NODES];
+        for (from, to) in edges {
+            ways[*from][*to] = usize::from(*from < transactions);
+        }
+        for via in 0..NODES {
+            for from in 0..NODES {
+                for to in 0..NODES {
+                    let way = ways[from][via].saturating_add(ways[via][to]);
+                    ways[from][to] = ways[from][to].min(way);
+                }
+            }
+        }
+        let cycles = (0..transactions).map(|node| ways[node][node]);
+        cycles.filter(|size| *size < usize::MAX).min()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Helpers only lead to later helpers and to transactions, as in the graphs of histories.
+        #[test]
+        fn smallest_cycle_is_the_smallest_of_all(
+            transactions in 3..NODES,
+            drawn in prop::collection::btree_set((0..NODES, 0..NODES), 0..16),
+        ) {
+            let forward = |(from, to): &(usize, usize)| from < to || (*from < transactions && from != to) || *to < transactions;
+            let drawn: Vec<(usize, usize)> = drawn.into_iter().filter(|edge| edge.0 != edge.1 && forward(edge)).collect();
+            let mut edges = vec![Vec::new(); NODES];
+            for (from, to) in &drawn {
+                edges[*from].push((*to, Edge::RealTime));
+            }
+            let expected = smallest_by_trying(transactions, &drawn);
+            // No history lets a helper lead back to the only transaction that leads to it.
+            prop_assume!(expected != Some(1));
+            let cycles = smallest_cycles(&Graph::from_edges(transactions, edges));
+            let size = |cycle: &Vec<(usize, Edge)>| cycle.iter().filter(|(node, _)| *node < transactions).count();
+            prop_assert_eq!(cycles.first().map(size), expected);
+            for cycle in &cycles {
+                for (n, (node, _)) in cycle.iter().enumerate() {
+                    let next = cycle[(n + 1) % cycle.len()].0;
+                    prop_assert!(drawn.contains(&(*node, next)), "{:?}", cycle);
+                }
+            }
+        }
     }
 }

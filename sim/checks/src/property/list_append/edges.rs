@@ -66,6 +66,15 @@ impl Graph {
         graph
     }
 
+    /// Any graph whose first nodes are transactions.
+    #[cfg(test)]
+    pub(super) fn from_edges(transactions: usize, edges: Vec<Vec<(usize, Edge)>>) -> Self {
+        Self {
+            transactions,
+            edges,
+        }
+    }
+
     /// The transaction that a node is.
     pub(super) fn transaction(&self, node: usize) -> Option<usize> {
         (node < self.transactions).then_some(node)

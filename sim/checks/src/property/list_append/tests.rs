@@ -87,6 +87,7 @@ fn serial_transactions_pass() {
         &[&[10, 11, 12, 13], &[20, 21]],
     );
     script.strict(1, &[append(3, 30)], &[]);
+    script.strict(1, &[read(4)], &[&[]]);
     assert_eq!(script.check(check), []);
     script.end_lists(&[(1, &[10, 11, 12, 13]), (2, &[20, 21]), (3, &[30])]);
     assert_eq!(script.check(check), []);
@@ -126,6 +127,13 @@ fn lists_may_not_disagree() {
     let violation = only(&script);
     assert_eq!(violation.operation_ids(), [second, first]);
     assert!(violation.what.contains("at 0"));
+    script.transact(2, Level::Local, &[read(1)], &[&[77]]);
+    let violations = script.check(check);
+    assert!(
+        violations
+            .iter()
+            .any(|violation| violation.what.contains("nobody appended"))
+    );
 }
 
 #[test]
@@ -274,7 +282,8 @@ fn appends_take_effect_in_real_time_order() {
     script.strict(1, &[append(1, 10)], &[]);
     script.strict(2, &[append(1, 11)], &[]);
     script.end_lists(&[(1, &[11, 10])]);
-    assert!(only(&script).what.contains("(real time)"));
+    let expected = "no serial order: #1 before #2 (real time), #2 before #1 (write-write k1)";
+    assert_eq!(only(&script).what, expected);
 }
 
 #[test]

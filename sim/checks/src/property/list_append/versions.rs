@@ -175,6 +175,7 @@ impl<'a> Survey<'a> {
             }
         }
         for (key, seen) in self.longest.clone() {
+            self.versions.lists.entry(key).or_default();
             for element in seen.list {
                 let writer = self.writers.get(&(key, *element)).copied();
                 self.versions
