@@ -1,6 +1,8 @@
 //! [`Plan`]: everything that a seed decides before the run begins. Pure.
 
-use std::collections::BTreeSet;
+mod faults;
+mod load;
+
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -8,6 +10,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
 use crate::fault::Fault;
+pub use load::{ClientPlan, Job};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -18,12 +21,8 @@ pub struct Plan {
     pub voters: u64,
     /// Databases: name and page size.
     pub databases: Vec<(String, u32)>,
-    /// Clients that write, per database.
-    pub writers: u64,
-    /// Clients that read, per database.
-    pub readers: u64,
-    /// Longest pause of a client between two calls.
-    pub pause: Duration,
+    /// Clients, numbered by their place.
+    pub clients: Vec<ClientPlan>,
     /// Longest way of a message.
     pub latency_max: Duration,
     /// A checkpoint is due when the WAL is larger, in bytes.
@@ -44,51 +43,21 @@ impl Plan {
         let mut rng = SmallRng::seed_from_u64(seed);
         let rng = &mut rng;
         let voters = *[1, 3, 3, 3, 5].choose(rng).unwrap_or(&3);
-        let databases = (0..rng.random_range(1..=3))
+        let databases: Vec<_> = (0..rng.random_range(1..=3))
             .map(|n| (format!("db{n}"), 512_u32 << rng.random_range(0..6)))
             .collect();
         let length = Duration::from_millis(rng.random_range(6_000..20_000));
-        let mut plan = Self {
+        Self {
             seed,
             voters,
-            databases,
-            writers: rng.random_range(1..=4),
-            readers: rng.random_range(1..=3),
-            pause: Duration::from_millis(rng.random_range(1..120)),
             latency_max: Duration::from_millis(rng.random_range(1..20)),
             checkpoint_wal_bytes: 1 << rng.random_range(13..22),
             checkpoint_idle: Duration::from_millis(rng.random_range(200..3_000)),
             log_cache_bytes: 1 << rng.random_range(12..22),
-            faults: Vec::new(),
+            clients: load::draw(rng, &databases),
+            faults: faults::draw(rng, voters, length),
+            databases,
             length,
-        };
-        let mut at = Duration::from_millis(rng.random_range(500..3_000));
-        while at < length {
-            let fault = plan.draw_fault(rng);
-            plan.faults.push((at, fault));
-            at += Duration::from_millis(rng.random_range(50..3_000));
         }
-        plan
-    }
-
-    fn draw_fault(&self, rng: &mut SmallRng) -> Fault {
-        let node = rng.random_range(1..=self.voters);
-        let lasts = Duration::from_millis(rng.random_range(10..4_000));
-        match rng.random_range(0..4) {
-            0 => Fault::Restart { node, down: lasts },
-            1 => Fault::Partition {
-                side: self.draw_side(rng),
-                lasts,
-            },
-            n => Fault::Crash {
-                node,
-                power: n == 2,
-                down: lasts,
-            },
-        }
-    }
-
-    fn draw_side(&self, rng: &mut SmallRng) -> BTreeSet<u64> {
-        (1..=self.voters).filter(|_| rng.random()).collect()
     }
 }

@@ -14,7 +14,17 @@ use tokio::sync::watch;
 use tower::service_fn;
 
 use crate::network;
+use crate::plan::Job;
 use crate::recorder::Recorder;
+
+/// Does a job until it is told to stop.
+pub async fn run(job: Job, session: Session) {
+    // `None`: it was told to stop.
+    let _: Option<()> = match job {
+        Job::InsertRows => set::write(session).await,
+        Job::ReadRows(level) => set::read(session, level).await,
+    };
+}
 
 /// How long a client goes on trying to connect.
 const CONNECT_AGAIN: Duration = Duration::from_millis(200);

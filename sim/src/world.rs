@@ -15,7 +15,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use halite::archiver::ArchiverOptions;
 use halite_archive::{Inline, MemStore};
-use halite_checks::Level;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -145,39 +144,28 @@ impl World {
     }
 
     fn add_clients(&mut self) {
-        let mut number = 0;
-        for (database, _) in self.plan.databases.clone() {
+        for (database, _) in &self.plan.databases {
             let recorder = Recorder::new(self.trace.clone());
-            self.recorders.insert(database.clone(), recorder.clone());
-            for client in 0..self.plan.writers + self.plan.readers {
-                number += 1;
-                let session = Session {
-                    number,
-                    database: database.clone(),
-                    addrs: (1..=self.plan.voters).map(node::addr).collect(),
-                    pause: self.plan.pause,
-                    rng: SmallRng::seed_from_u64(self.rng.random()),
-                    recorder: recorder.clone(),
-                    stop: self.stop.subscribe(),
-                };
-                let level = match client.checked_sub(self.plan.writers) {
-                    None => None,
-                    Some(0) => Some(Level::Linearizable),
-                    Some(1) => Some(Level::Session),
-                    Some(_) => Some(Level::Local),
-                };
-                let clients = self.clients.clone();
-                *clients.lock() += 1;
-                self.sim.client(format!("c{number}"), async move {
-                    // `None`: it was told to stop.
-                    let _ = match level {
-                        None => workload::set::write(session).await,
-                        Some(level) => workload::set::read(session, level).await,
-                    };
-                    *clients.lock() -= 1;
-                    Ok(())
-                });
-            }
+            self.recorders.insert(database.clone(), recorder);
+        }
+        for (place, client) in self.plan.clients.clone().into_iter().enumerate() {
+            let number = place as u64 + 1;
+            let session = Session {
+                number,
+                addrs: (1..=self.plan.voters).map(node::addr).collect(),
+                pause: client.pause,
+                rng: SmallRng::seed_from_u64(self.rng.random()),
+                recorder: self.recorders[&client.database].clone(),
+                stop: self.stop.subscribe(),
+                database: client.database,
+            };
+            let clients = self.clients.clone();
+            *clients.lock() += 1;
+            self.sim.client(format!("c{number}"), async move {
+                workload::run(client.job, session).await;
+                *clients.lock() -= 1;
+                Ok(())
+            });
         }
     }
 
