@@ -4,6 +4,7 @@
 //! power. A seed decides everything; the same seed gives the same trace, byte for byte.
 
 pub mod fault;
+pub mod figures;
 pub mod file;
 pub mod host;
 pub mod invariant;
@@ -11,6 +12,10 @@ pub mod network;
 pub mod node;
 pub mod plan;
 pub mod recorder;
+pub mod run;
+pub mod search;
+pub mod seeds;
+pub mod stopwatch;
 pub mod trace;
 pub mod workload;
 pub mod world;
