@@ -9,6 +9,7 @@ mod databases;
 mod full_disk;
 mod handover;
 mod identity;
+mod ltx_stream;
 mod membership;
 mod reads;
 mod real_file;

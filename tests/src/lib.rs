@@ -9,6 +9,7 @@
 //! | [`checks`] | what must hold of a history: pure functions |
 //! | [`direct`] | reads from one named node, which the client library would route elsewhere |
 //! | [`load`] | writers and readers that record |
+//! | [`ltx_copy`] | a copy of a database made of streamed transactions |
 //! | [`pages`] | files, page by page |
 //! | [`stock`] | the `sqlite3` program |
 //! | [`wait`] | conditions with a deadline |
@@ -22,6 +23,7 @@ pub mod cluster;
 pub mod direct;
 pub mod history;
 pub mod load;
+pub mod ltx_copy;
 pub mod pages;
 pub mod program;
 pub mod scratch;
