@@ -6,6 +6,7 @@ mod catch_up;
 mod crash;
 mod damage;
 mod databases;
+mod forwarding;
 mod full_disk;
 mod handover;
 mod identity;

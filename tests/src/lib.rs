@@ -7,7 +7,7 @@
 //! | [`cluster`] | a cluster under test: waiting for states, comparing files |
 //! | [`history`] | what writers were told and readers saw |
 //! | [`checks`] | what must hold of a history: pure functions |
-//! | [`direct`] | reads from one named node, which the client library would route elsewhere |
+//! | [`direct`] | calls to one named node, which the client library would route elsewhere |
 //! | [`load`] | writers and readers that record |
 //! | [`ltx_copy`] | a copy of a database made of streamed transactions |
 //! | [`pages`] | files, page by page |
