@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "real processes run in real time")]
 
+mod archive;
 mod catch_up;
 mod crash;
 mod damage;
