@@ -2,13 +2,16 @@
 
 #![allow(clippy::disallowed_methods, reason = "real processes run in real time")]
 
+mod archive;
 mod catch_up;
 mod crash;
 mod damage;
 mod databases;
+mod forwarding;
 mod full_disk;
 mod handover;
 mod identity;
+mod ltx_stream;
 mod membership;
 mod reads;
 mod real_file;

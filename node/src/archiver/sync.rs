@@ -103,7 +103,8 @@ impl DatabaseArchive {
         }
         let mut written = 0;
         while self.txid < applied.position.txid.get() {
-            let (from, to) = (self.next_index, cluster.applied_index());
+            // Not the node's applied index: it follows what its databases show.
+            let (from, to) = (self.next_index, applied.raft_index);
             let (log, after) = (cluster.shared().log.clone(), self.txid);
             let collected = blocking(cluster.host(), move || collect(&log, id, after, from, to));
             let collected = collected.await??;
