@@ -1,10 +1,11 @@
-//! Reads from one named node. The client library sends linearizable reads to the primary; here every node has to answer them itself.
+//! Calls to one named node. The client library goes to the primary; here every node has to answer for itself.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use halite_proto::v1;
 use halite_proto::v1::halite_client::HaliteClient;
+use tokio_stream::StreamExt as _;
 use tonic::transport::{Channel, Endpoint};
 
 /// A connection to one node.
@@ -40,16 +41,49 @@ impl DirectNode {
     ) -> Result<Vec<Vec<i64>>> {
         let request = v1::QueryRequest {
             database: database.to_owned(),
-            statement: Some(v1::Statement {
-                sql: sql.to_owned(),
-                args: args.iter().map(|&n| integer(n)).collect(),
-                named_args: Vec::new(),
-            }),
+            statement: Some(statement(sql, args)),
             level: level.into(),
             timeout_ms: u32::try_from(self.timeout.as_millis())?,
             ..v1::QueryRequest::default()
         };
         tokio::time::timeout(self.timeout, self.read(request))
+            .await
+            .context("no answer in time")?
+    }
+
+    /// Writes, as a call that is never retried. What another node leads is not handed on to it.
+    ///
+    /// # Errors
+    /// The node's, or none in time.
+    pub async fn write(&mut self, database: &str, sql: &str, args: &[i64]) -> Result<()> {
+        let call = v1::Call {
+            id: 1,
+            database: database.to_owned(),
+            statements: vec![statement(sql, args)],
+            timeout_ms: u32::try_from(self.timeout.as_millis())?,
+            ..v1::Call::default()
+        };
+        let request = v1::SessionRequest {
+            client_id: rand::random::<[u8; 16]>().to_vec().into(),
+            calls: vec![call],
+            forwarded: true,
+            ..v1::SessionRequest::default()
+        };
+        // The stream stays open until the answer is there.
+        let requests = tokio_stream::iter([request]).chain(tokio_stream::pending());
+        let answer = async {
+            let mut responses = self.client.session(requests).await?.into_inner();
+            while let Some(response) = responses.message().await? {
+                if let Some(reply) = response.replies.into_iter().next() {
+                    return match reply.error {
+                        None => Ok(()),
+                        Some(error) => bail!("{error:?}"),
+                    };
+                }
+            }
+            bail!("the stream ended without an answer")
+        };
+        tokio::time::timeout(self.timeout, answer)
             .await
             .context("no answer in time")?
     }
@@ -66,6 +100,14 @@ impl DirectNode {
             }
         }
         bail!("the answer is not complete")
+    }
+}
+
+fn statement(sql: &str, args: &[i64]) -> v1::Statement {
+    v1::Statement {
+        sql: sql.to_owned(),
+        args: args.iter().map(|&n| integer(n)).collect(),
+        named_args: Vec::new(),
     }
 }
 

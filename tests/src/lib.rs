@@ -7,9 +7,10 @@
 //! | [`cluster`] | a cluster under test: waiting for states, comparing files |
 //! | [`history`] | what writers were told and readers saw |
 //! | [`checks`] | what must hold of a history: pure functions |
-//! | [`direct`] | reads from one named node, which the client library would route elsewhere |
+//! | [`direct`] | calls to one named node, which the client library would route elsewhere |
 //! | [`load`] | writers and readers that record |
 //! | [`pages`] | files, page by page |
+//! | [`proxy`] | the network between nodes, with faults |
 //! | [`stock`] | the `sqlite3` program |
 //! | [`wait`] | conditions with a deadline |
 //!
@@ -24,6 +25,7 @@ pub mod history;
 pub mod load;
 pub mod pages;
 pub mod program;
+pub mod proxy;
 pub mod scratch;
 pub mod stock;
 pub mod wait;
