@@ -1,5 +1,4 @@
-//! Calls to one named node. The client library sends writes and linearizable reads to the primary; here every node has to answer them
-//! itself.
+//! Calls to one named node. The client library goes to the primary; here every node has to answer for itself.
 
 use std::time::Duration;
 
@@ -42,10 +41,7 @@ impl DirectNode {
     ) -> Result<Vec<Vec<i64>>> {
         let request = v1::QueryRequest {
             database: database.to_owned(),
-            statement: Some(v1::Statement {
-                args: args.iter().map(|&n| integer(n)).collect(),
-                ..statement(sql)
-            }),
+            statement: Some(statement(sql, args)),
             level: level.into(),
             timeout_ms: u32::try_from(self.timeout.as_millis())?,
             ..v1::QueryRequest::default()
@@ -62,7 +58,7 @@ impl DirectNode {
     pub async fn execute(&mut self, database: &str, sql: &str) -> Result<Vec<Vec<i64>>> {
         let request = v1::ExecuteRequest {
             database: database.to_owned(),
-            statement: Some(statement(sql)),
+            statement: Some(statement(sql, &[])),
             ..v1::ExecuteRequest::default()
         };
         let answer = tokio::time::timeout(self.timeout, self.client.execute(request))
@@ -84,7 +80,7 @@ impl DirectNode {
         let calls = statements.iter().zip(1..).map(|(sql, id)| v1::Call {
             id,
             database: database.to_owned(),
-            statements: vec![statement(sql)],
+            statements: vec![statement(sql, &[])],
             ..v1::Call::default()
         });
         let request = v1::SessionRequest {
@@ -114,6 +110,43 @@ impl DirectNode {
         Ok(found.into_iter().flatten().collect())
     }
 
+    /// Writes, as a call that is never retried. What another node leads is not handed on to it.
+    ///
+    /// # Errors
+    /// The node's, or none in time.
+    pub async fn write(&mut self, database: &str, sql: &str, args: &[i64]) -> Result<()> {
+        let call = v1::Call {
+            id: 1,
+            database: database.to_owned(),
+            statements: vec![statement(sql, args)],
+            timeout_ms: u32::try_from(self.timeout.as_millis())?,
+            ..v1::Call::default()
+        };
+        let request = v1::SessionRequest {
+            client_id: rand::random::<[u8; 16]>().to_vec().into(),
+            calls: vec![call],
+            forwarded: true,
+            ..v1::SessionRequest::default()
+        };
+        // The stream stays open until the answer is there.
+        let requests = futures::stream::iter([request]).chain(futures::stream::pending());
+        let answer = async {
+            let mut responses = self.client.session(requests).await?.into_inner();
+            while let Some(response) = responses.message().await? {
+                if let Some(reply) = response.replies.into_iter().next() {
+                    return match reply.error {
+                        None => Ok(()),
+                        Some(error) => bail!("{error:?}"),
+                    };
+                }
+            }
+            bail!("the stream ended without an answer")
+        };
+        tokio::time::timeout(self.timeout, answer)
+            .await
+            .context("no answer in time")?
+    }
+
     async fn read(&mut self, request: v1::QueryRequest) -> Result<Vec<Vec<i64>>> {
         let mut inbound = self.client.query(request).await?.into_inner();
         let mut found = Vec::new();
@@ -127,10 +160,11 @@ impl DirectNode {
     }
 }
 
-fn statement(sql: &str) -> v1::Statement {
+fn statement(sql: &str, args: &[i64]) -> v1::Statement {
     v1::Statement {
         sql: sql.to_owned(),
-        ..v1::Statement::default()
+        args: args.iter().map(|&n| integer(n)).collect(),
+        named_args: Vec::new(),
     }
 }
 

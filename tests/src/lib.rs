@@ -5,14 +5,12 @@
 //! | [`program`] | the `halite` program |
 //! | [`scratch`] | the directory of one test, kept when it fails; which tests may run side by side |
 //! | [`cluster`] | a cluster under test: waiting for states, comparing files |
-//! | [`checks`] | what must hold of a history: pure functions |
 //! | [`direct`] | calls to one named node, which the client library would route elsewhere |
-//! | [`direct`] | reads from one named node, which the client library would route elsewhere |
-//! | [`history`] | what writers were told and readers saw |
 //! | [`history`] | what writers were told and readers saw, and whether it is as promised |
 //! | [`load`] | writers and readers that record |
 //! | [`ltx_copy`] | a copy of a database made of streamed transactions |
 //! | [`pages`] | files, page by page |
+//! | [`proxy`] | the network between nodes, with faults |
 //! | [`stock`] | the `sqlite3` program |
 //! | [`wait`] | conditions with a deadline |
 //!
@@ -27,6 +25,7 @@ pub mod load;
 pub mod ltx_copy;
 pub mod pages;
 pub mod program;
+pub mod proxy;
 pub mod scratch;
 pub mod stock;
 pub mod wait;
