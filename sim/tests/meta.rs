@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Some small, some with many nodes and faults.
-const SEEDS: std::ops::Range<u64> = 0..10;
+const SEEDS: std::ops::Range<u64> = 0..8;
 
 fn trace(seed: u64, file: &Path) -> Vec<u8> {
     let output = Command::new(env!("CARGO_BIN_EXE_halite-sim"))
