@@ -10,6 +10,7 @@ mod full_disk;
 mod handover;
 mod identity;
 mod membership;
+mod namespaces;
 mod network;
 mod reads;
 mod real_file;

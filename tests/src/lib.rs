@@ -9,6 +9,7 @@
 //! | [`checks`] | what must hold of a history: pure functions |
 //! | [`direct`] | calls to one named node, which the client library would route elsewhere |
 //! | [`load`] | writers and readers that record |
+//! | [`netns`] | network namespaces, where packets are dropped |
 //! | [`pages`] | files, page by page |
 //! | [`proxy`] | the network between nodes, with faults |
 //! | [`stock`] | the `sqlite3` program |
@@ -23,6 +24,7 @@ pub mod cluster;
 pub mod direct;
 pub mod history;
 pub mod load;
+pub mod netns;
 pub mod pages;
 pub mod program;
 pub mod proxy;
