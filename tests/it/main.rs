@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "real processes run in real time")]
 
 mod catch_up;
+mod clock_skew;
 mod crash;
 mod damage;
 mod databases;
