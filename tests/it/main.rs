@@ -19,3 +19,4 @@ mod retries;
 mod seed;
 mod start;
 mod transactions;
+mod unwritable;

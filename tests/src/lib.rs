@@ -5,6 +5,7 @@
 //! | [`program`] | the `halite` program |
 //! | [`scratch`] | the directory of one test, kept when it fails; which tests may run side by side |
 //! | [`cluster`] | a cluster under test: waiting for states, comparing files |
+//! | [`disk`] | disks that fill up, files that cannot be written |
 //! | [`faketime`] | wall clocks that are wrong |
 //! | [`history`] | what writers were told and readers saw |
 //! | [`checks`] | what must hold of a history: pure functions |
@@ -23,6 +24,7 @@
 pub mod checks;
 pub mod cluster;
 pub mod direct;
+pub mod disk;
 pub mod faketime;
 pub mod history;
 pub mod load;
