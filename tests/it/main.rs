@@ -17,6 +17,7 @@ mod reads;
 mod real_file;
 mod retries;
 mod seed;
+mod soak;
 mod start;
 mod transactions;
 mod unwritable;
