@@ -14,11 +14,10 @@ demo: build ## Kill the primary of three nodes under load and check that nothing
 bench: build ## Measure inserts, reads and takeover on this machine [BENCH_FLAGS='...']
 	@$(HALITE) bench $(BENCH_FLAGS)
 
-soak: build ## Run the demo again and again, until a check fails [N=100 times]
-	@for run in $$(seq 1 $(or $(N),100)); do \
-		echo "run $$run of $(or $(N),100)"; \
-		$(HALITE) demo $(if $(DB),--db '$(DB)') $(DEMO_FLAGS) || exit 1; \
-	done
+soak: ## Faults of every kind at random under load, until stopped or a check fails [DURATION=20m] [HALITE_SEED=n repeats one]
+	@.ci/setup test
+	@cargo build --release --locked --workspace --all-targets
+	@HALITE_DURATION=$(or $(DURATION),forever) cargo test --release --locked --workspace --test it -- --nocapture faults_of_every_kind
 
 test: ## Everything that has to hold before a change lands
 	@.ci/test

@@ -298,21 +298,19 @@ impl LocalCluster {
         Ok(status)
     }
 
+    /// The process of a node.
+    pub fn pid(&self, id: u64) -> Option<Pid> {
+        let child = self.node(id).child.as_ref()?;
+        i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+    }
+
     /// The node has a process, frozen or not.
     pub fn is_running(&self, id: u64) -> bool {
         self.node(id).child.is_some()
     }
 
     fn signal(&mut self, id: u64, signal: Signal) -> io::Result<()> {
-        let child = self
-            .node_mut(id)
-            .child
-            .as_ref()
-            .ok_or_else(|| not_running(id))?;
-        let pid = i32::try_from(child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .ok_or_else(|| not_running(id))?;
+        let pid = self.pid(id).ok_or_else(|| not_running(id))?;
         rustix::process::kill_process(pid, signal).map_err(io::Error::from)
     }
 }

@@ -22,7 +22,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use crate::seed;
-use fault::Fault;
+pub(crate) use fault::Fault;
 use imports::Imports;
 
 const ROUNDS: u64 = 50;

@@ -5,9 +5,11 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use halite_client::params;
-use halite_tests::cluster::TestCluster;
+use halite_client::{Role, params};
+use halite_tests::cluster::{PATIENCE, TestCluster};
+use halite_tests::pages::Pages;
 use halite_tests::scratch::{Scratch, Weight, run};
+use halite_tests::wait;
 
 const ROWS: i64 = 300;
 
@@ -61,12 +63,18 @@ fn repaired(name: &str, of_primary: bool, damage: impl FnOnce(&Path) -> Result<(
         damage(&cluster.file(node, "app"))?;
         cluster.restart(node)?;
         intact(&cluster).await?;
-        let said = cluster.log_of(node)?;
-        ensure!(
-            said.contains("needs repair") && said.contains("repaired")
-                || said.contains("moved a file aside"),
-            "the damage was not noticed: {said}"
-        );
+        // The last word is written a moment after the file is whole.
+        wait::until("the node says so", PATIENCE, async || {
+            let said = cluster.log_of(node).map_err(|e| e.to_string())?;
+            if said.contains("needs repair") && said.contains("repaired")
+                || said.contains("moved a file aside")
+            {
+                Ok(())
+            } else {
+                Err(format!("the damage was not noticed: {said}"))
+            }
+        })
+        .await?;
         // Sound enough to lead: the node takes over and everybody agrees with it.
         cluster
             .ops()
@@ -144,16 +152,16 @@ fn a_deleted_wal_loses_nothing() {
     });
 }
 
-/// The write-ahead logs of the node's log store that hold anything.
-fn log_files(cluster: &TestCluster, node: u64) -> Result<Vec<PathBuf>> {
-    let mut dirs = vec![cluster.local.node(node).data_dir.join("log")];
+/// Files of the node's log store with this ending that hold anything.
+fn log_files(cluster: &TestCluster, node: u64, ending: &str) -> Result<Vec<PathBuf>> {
+    let mut dirs = vec![log_dir(cluster, node)];
     let mut found = Vec::new();
     while let Some(dir) = dirs.pop() {
         for item in std::fs::read_dir(dir)? {
             let item = item?;
             if item.file_type()?.is_dir() {
                 dirs.push(item.path());
-            } else if item.path().extension().is_some_and(|e| e == "log")
+            } else if item.path().extension().is_some_and(|e| e == ending)
                 && item.metadata()?.len() > 0
             {
                 found.push(item.path());
@@ -162,6 +170,10 @@ fn log_files(cluster: &TestCluster, node: u64) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+fn log_dir(cluster: &TestCluster, node: u64) -> PathBuf {
+    cluster.local.node(node).data_dir.join("log")
 }
 
 fn copy_dir(from: &Path, to: &Path) -> Result<()> {
@@ -184,9 +196,9 @@ fn a_truncated_log_keeps_its_node_from_starting_and_the_cluster_goes_on() {
         let mut cluster = filled(scratch).await?;
         let node = cluster.follower().await?;
         cluster.kill(node)?;
-        let mut files = log_files(&cluster, node)?;
+        let mut files = log_files(&cluster, node, "log")?;
         let file = files.pop().context("a write-ahead log")?;
-        let log = cluster.local.node(node).data_dir.join("log");
+        let log = log_dir(&cluster, node);
         let aside = scratch.join("aside");
         copy_dir(&log, &aside)?;
         let bytes = std::fs::metadata(&file)?.len();
@@ -210,5 +222,159 @@ fn a_truncated_log_keeps_its_node_from_starting_and_the_cluster_goes_on() {
         std::fs::rename(&aside, &log)?;
         cluster.restart(node)?;
         intact(&cluster).await
+    });
+}
+
+/// What a node with a damaged log may do.
+enum Found {
+    /// It ended, or does not serve, and says why.
+    Refused,
+    /// It is a sound member: the damage was where nothing counts, or was made good.
+    Sound,
+}
+
+/// Starts a node whose log was damaged, and waits for what it makes of it. What it says is new from `said` on.
+async fn start_damaged(cluster: &mut TestCluster, node: u64, said: usize) -> Result<Found> {
+    cluster.restart(node)?;
+    let found = wait::until("it refuses or is sound", PATIENCE, async || {
+        if cluster
+            .local
+            .exited(node)
+            .is_ok_and(|ended| ended.is_none())
+        {
+            let status = cluster.node_status(node).await;
+            return match status {
+                Ok(status) if status.role() != Role::Joining => Ok(Found::Sound),
+                other => Err(format!("{other:?}")),
+            };
+        }
+        Ok(Found::Refused)
+    })
+    .await?;
+    if let Found::Refused = found {
+        names_the_damage(cluster, node, said)?;
+    }
+    Ok(found)
+}
+
+fn names_the_damage(cluster: &TestCluster, node: u64, said: usize) -> Result<()> {
+    let log = cluster.log_of(node)?;
+    let said = &log[said..];
+    let named = ["lost flushed writes", "is damaged", "orrupt", "mismatch"];
+    ensure!(
+        named.iter().any(|name| said.contains(name)),
+        "the damage was not named: {said}"
+    );
+    Ok(())
+}
+
+/// Flips one byte of a follower's log after another, each in an otherwise whole log, and wants the node to refuse it or to be sound, as a
+/// primary, too.
+fn flipped_log(name: &str, ending: &'static str) {
+    run(name, Weight::Heavy, async |scratch| {
+        let mut cluster = filled(scratch).await?;
+        let node = cluster.follower().await?;
+        if ending == "sst" {
+            // What was replayed at a start is in a table.
+            cluster.local.terminate(node, PATIENCE)?;
+            cluster.restart(node)?;
+            intact(&cluster).await?;
+        }
+        cluster.kill(node)?;
+        let log = log_dir(&cluster, node);
+        let aside = scratch.join("aside");
+        copy_dir(&log, &aside)?;
+        let mut refused = 0;
+        for eighth in [1, 4, 7] {
+            let largest = log_files(&cluster, node, ending)?
+                .into_iter()
+                .max_by_key(|file| std::fs::metadata(file).map_or(0, |m| m.len()));
+            let file = largest.context("a file of the log")?;
+            flip(&file, std::fs::metadata(&file)?.len() * eighth / 8)?;
+            let said = cluster.log_of(node)?.len();
+            match start_damaged(&mut cluster, node, said).await? {
+                Found::Refused => {
+                    refused += 1;
+                    intact(&cluster).await?;
+                }
+                Found::Sound => lead_and_feed(&mut cluster, node, said).await?,
+            }
+            cluster.kill(node)?;
+            std::fs::remove_dir_all(&log)?;
+            copy_dir(&aside, &log)?;
+        }
+        // Only a flip in what is not used any more may pass.
+        ensure!(refused > 0, "three flips in a row were not noticed");
+        cluster.restart(node)?;
+        intact(&cluster).await
+    });
+}
+
+/// A damaged node leads, and another one lacks what only its log has: it must get the right bytes, from whomever.
+async fn lead_and_feed(cluster: &mut TestCluster, node: u64, said: usize) -> Result<()> {
+    let admin = cluster.ops().admin();
+    let moved = admin.transfer_leadership(Some(node)).await;
+    if moved.is_ok() && cluster.primary().await.is_ok() {
+        return intact(cluster).await;
+    }
+    // It stopped when it met the damage; the two others go on.
+    names_the_damage(cluster, node, said)?;
+    cluster.look_away_from(&[node]);
+    let others = intact(cluster).await;
+    cluster.look_away_from(&[]);
+    others
+}
+
+#[test]
+fn a_bit_flipped_in_the_write_ahead_log_of_the_log_is_found_and_never_spreads() {
+    flipped_log("flip-wal", "log");
+}
+
+#[test]
+fn a_bit_flipped_in_a_table_of_the_log_is_found_and_never_spreads() {
+    flipped_log("flip-sst", "sst");
+}
+
+#[test]
+fn a_primary_with_a_damaged_log_feeds_nobody_wrong_entries() {
+    run("flip-feed", Weight::Heavy, async |scratch| {
+        let mut cluster = filled(scratch).await?;
+        cluster.ops().admin().transfer_leadership(Some(1)).await?;
+        ensure!(cluster.primary().await? == 1);
+        // Node 3 lacks what follows; nodes 1 and 2 have it, node 1 damaged in the middle.
+        cluster.kill(3)?;
+        let app = cluster.ops().database("app");
+        let update = "UPDATE t SET b = randomblob(3000) WHERE a = ?1";
+        for row in 0..ROWS {
+            app.execute(update, params![row]).await?;
+        }
+        cluster.local.terminate(1, PATIENCE)?;
+        cluster.restart(1)?;
+        cluster.primary().await?;
+        cluster.local.terminate(1, PATIENCE)?;
+        let files = log_files(&cluster, 1, "sst")?;
+        let largest = files
+            .into_iter()
+            .max_by_key(|file| std::fs::metadata(file).map_or(0, |m| m.len()));
+        let file = largest.context("a table of the log")?;
+        let bytes = std::fs::metadata(&file)?.len();
+        for part in 40..60 {
+            flip(&file, bytes * part / 100)?;
+        }
+        let said = cluster.log_of(1)?.len();
+        // The damaged node starts first: with node 3 it is a quorum, and has the longer log.
+        cluster.kill(2)?;
+        cluster.restart(1)?;
+        cluster.restart(3)?;
+        wait::until("the damage is met", PATIENCE, async || {
+            let met = names_the_damage(&cluster, 1, said);
+            met.map_err(|e| e.to_string())
+        })
+        .await?;
+        cluster.restart(2)?;
+        cluster.look_away_from(&[1]);
+        intact(&cluster).await?;
+        let [second, third] = [2, 3].map(|id| Pages::read(&cluster.file(id, "app")));
+        second?.check_same(&third?)
     });
 }

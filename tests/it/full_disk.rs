@@ -1,63 +1,21 @@
-//! One node's disk is full: the others go on, and it comes back when there is room again.
+//! Disks are full. One: the others go on, and it comes back when there is room again. All: nothing is acknowledged and nothing lost.
 //!
 //! The disk is a small tmpfs, which only root can mount; elsewhere the tests say so and pass.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use halite_client::params;
+use halite_proto::v1::ReadLevel;
 use halite_tests::cluster::{PATIENCE, TestCluster};
+use halite_tests::direct::DirectNode;
+use halite_tests::disk::SmallDisk;
+use halite_tests::load::{Load, LoadOptions};
 use halite_tests::scratch::{Weight, run};
-use halite_tests::wait;
+use halite_tests::{stock, wait};
 
-const DISK_MIB: u32 = 96;
 const ROWS_BEFORE: i64 = 20;
-
-/// A mounted tmpfs.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None` where mounting is not allowed.
-    fn mount(dir: &Path) -> Result<Option<Self>> {
-        std::fs::create_dir_all(dir)?;
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={DISK_MIB}m"), "tmpfs"])
-            .arg(dir)
-            .output()?;
-        if mounted.status.success() {
-            return Ok(Some(Self(dir.to_owned())));
-        }
-        let said = String::from_utf8_lossy(&mounted.stderr);
-        eprintln!(
-            "not tested: a small disk cannot be mounted here: {}",
-            said.trim()
-        );
-        Ok(None)
-    }
-
-    /// Takes all the room there is.
-    fn fill(&self) -> Result<PathBuf> {
-        let ballast = self.0.join("ballast");
-        let mut file = std::fs::File::create(&ballast)?;
-        let mut piece = vec![7_u8; 1 << 20];
-        while !piece.is_empty() {
-            match file.write(&piece) {
-                Ok(written) if written > 0 => {}
-                _ => piece.truncate(piece.len() / 2),
-            }
-        }
-        Ok(ballast)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
 
 fn full_disk(name: &str, of_primary: bool) {
     run(name, Weight::Light, async |scratch| {
@@ -127,4 +85,75 @@ fn a_follower_with_a_full_disk_holds_nobody_up_and_recovers() {
 #[test]
 fn a_primary_with_a_full_disk_makes_room_for_another_and_recovers() {
     full_disk("full-primary", true);
+}
+
+/// Reads from a node's own file, through the node and through `sqlite3`.
+async fn reads_go_on(cluster: &TestCluster) -> Result<()> {
+    for id in cluster.ids() {
+        let rows = stock::read(&cluster.file(id, "app"), "SELECT count(*) FROM log")?;
+        ensure!(rows != ["0"], "node {id} shows {rows:?}");
+        let mut node = DirectNode::new(&cluster.local.node(id).addr, Duration::from_secs(2))?;
+        wait::until("it answers a local read", PATIENCE, async || {
+            let count = "SELECT count(*) FROM log";
+            let rows = node.integers("app", count, &[], ReadLevel::Local);
+            match rows.await {
+                Ok(rows) if rows[0][0] > 0 => Ok(()),
+                other => Err(format!("node {id}: {other:?}")),
+            }
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[test]
+fn when_all_disks_are_full_nothing_is_acknowledged_that_a_power_cut_could_take() {
+    run("full-all", Weight::Heavy, async |scratch| {
+        let mut disks = Vec::new();
+        for id in 1..=3 {
+            let dir = scratch.join(&format!("node-{id}")).join("data");
+            let Some(disk) = SmallDisk::mount(&dir)? else {
+                return Ok(());
+            };
+            disks.push(disk);
+        }
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        let mut load = Load::start(&cluster, LoadOptions::new(51)).await?;
+        for kill in [false, true] {
+            load.grown(50).await?;
+            let ballast: Vec<PathBuf> = disks.iter().map(SmallDisk::fill).collect::<Result<_>>()?;
+            // What still fits into the files there are may be acknowledged; something large does not fit.
+            let app = cluster.ops().database("app");
+            for n in 0..3 {
+                let replace =
+                    "REPLACE INTO big (writer, seq, value) VALUES (-4, ?1, randomblob(6000000))";
+                let write = app.with_timeout(Duration::from_secs(2));
+                let written = write.execute(replace, params![n]).await;
+                ensure!(written.is_err(), "6 MB were acknowledged on full disks");
+            }
+            reads_go_on(&cluster).await?;
+            if kill {
+                for id in cluster.ids() {
+                    cluster.local.kill_now(id)?;
+                }
+                for id in cluster.ids() {
+                    cluster.kill(id)?;
+                }
+            }
+            for file in ballast {
+                std::fs::remove_file(file)?;
+            }
+            if kill {
+                for id in cluster.ids() {
+                    cluster.restart(id)?;
+                }
+            }
+            load.verify(&cluster)
+                .await
+                .context("after there is room again")?;
+        }
+        load.stop().await;
+        drop(cluster);
+        Ok(())
+    });
 }

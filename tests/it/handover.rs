@@ -101,3 +101,26 @@ fn leadership_moves_back_and_forth_without_a_failed_request() {
         all_served(&cluster, &mut load).await
     });
 }
+
+#[test]
+fn restarts_as_fast_as_processes_start_keep_every_promise() {
+    run("hasty", Weight::Heavy, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        let mut load = loaded(&cluster, 4).await?;
+        for round in 0..4 {
+            // The next node goes while the one before has hardly begun: for moments there is no quorum.
+            for id in cluster.ids() {
+                if round % 2 == 0 {
+                    cluster.local.terminate(id, PATIENCE)?;
+                } else {
+                    cluster.kill(id)?;
+                }
+                cluster.restart(id)?;
+            }
+            load.grown(30).await.context("after the restarts")?;
+            load.verify(&cluster).await?;
+        }
+        load.stop().await;
+        Ok(())
+    });
+}

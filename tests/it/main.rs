@@ -4,6 +4,7 @@
 
 mod archive;
 mod catch_up;
+mod clock_skew;
 mod crash;
 mod damage;
 mod databases;
@@ -13,10 +14,13 @@ mod handover;
 mod identity;
 mod ltx_stream;
 mod membership;
+mod namespaces;
 mod network;
 mod reads;
 mod real_file;
 mod retries;
 mod seed;
+mod soak;
 mod start;
 mod transactions;
+mod unwritable;

@@ -16,6 +16,8 @@ use halite_tests::proxy::Proxy;
 use halite_tests::scratch::{Scratch, Weight};
 use halite_tests::wait;
 
+pub(crate) use mix::NetworkFault;
+
 /// Longer than the rounds of the node (1 s) take to give up.
 const ASKED: Duration = Duration::from_secs(2);
 
@@ -58,6 +60,17 @@ impl Networked {
         let mut others = self.cluster.ids().into_iter().filter(|id| *id != primary);
         let (a, b) = others.next().zip(others.next()).context("three nodes")?;
         Ok((primary, [a, b]))
+    }
+
+    /// Nobody was elected without need.
+    async fn still_leads(&self, primary: u64, term: u64) -> Result<()> {
+        let (leads, _) = self.roles().await?;
+        let now = self.cluster.node_status(leads).await?.term;
+        ensure!(
+            (leads, now) == (primary, term),
+            "an election for nothing: {primary} led in term {term}, then {leads} in term {now}"
+        );
+        Ok(())
     }
 
     /// Ends the faults, and checks everything.

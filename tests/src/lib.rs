@@ -6,9 +6,12 @@
 //! | [`scratch`] | the directory of one test, kept when it fails; which tests may run side by side |
 //! | [`cluster`] | a cluster under test: waiting for states, comparing files |
 //! | [`direct`] | calls to one named node, which the client library would route elsewhere |
+//! | [`disk`] | disks that fill up, files that cannot be written |
+//! | [`faketime`] | wall clocks that are wrong |
 //! | [`history`] | what writers were told and readers saw, and whether it is as promised |
 //! | [`load`] | writers and readers that record |
 //! | [`ltx_copy`] | a copy of a database made of streamed transactions |
+//! | [`netns`] | network namespaces, where packets are dropped |
 //! | [`pages`] | files, page by page |
 //! | [`proxy`] | the network between nodes, with faults |
 //! | [`stock`] | the `sqlite3` program |
@@ -20,9 +23,12 @@
 
 pub mod cluster;
 pub mod direct;
+pub mod disk;
+pub mod faketime;
 pub mod history;
 pub mod load;
 pub mod ltx_copy;
+pub mod netns;
 pub mod pages;
 pub mod program;
 pub mod proxy;

@@ -85,13 +85,17 @@ pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
     let mut check = tokio::time::interval(LEASE_CHECK);
     check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            changed = super::server_changed(&mut server) => if changed.is_err() { break },
-            _ = check.tick() => {}
-        }
+        let over = tokio::select! {
+            changed = super::server_changed(&mut server) => changed.is_err(),
+            _ = check.tick() => false,
+        };
         let now = cluster.metrics();
+        // Also when all that is heard of the failure is that nothing will change any more.
         if let Err(fatal) = &now.running_state {
             cluster.failure.send_replace(Some(fatal.to_string()));
+            break;
+        }
+        if over {
             break;
         }
         cluster

@@ -14,6 +14,9 @@ use super::CallKey;
 const UNUSED_MAX_MS: i64 = 10 * 60 * 1000;
 /// How often sessions are looked through for unused ones, in milliseconds of entry timestamps.
 const SWEEP_EVERY_MS: i64 = 10_000;
+/// What one entry ages sessions by at most. The clock of a new primary may be hours ahead of the old one's, and it must not forget, with
+/// its first entry, the clients whose calls are under way: they will retry them.
+const STEP_MAX_MS: i64 = 30_000;
 /// Sessions kept; beyond it the ones unused for longest are forgotten.
 const SESSIONS_MAX: usize = 65_536;
 /// Outcomes kept per session. A client that lets more pile up can no longer retry the oldest ones.
@@ -50,6 +53,8 @@ struct Client {
 pub(super) struct Sessions {
     clients: BTreeMap<[u8; 16], Client>,
     next_sweep_ms: i64,
+    /// Timestamp of the entry before.
+    newest_ms: i64,
 }
 
 impl Sessions {
@@ -72,6 +77,7 @@ impl Sessions {
         timestamp_ms: i64,
         outcomes: &[v1::SessionOutcomes],
     ) {
+        self.pass_over_jump(timestamp_ms);
         for session in outcomes {
             // An id of another length cannot come from a node; there is nobody to tell.
             let Ok(client_id) = <[u8; 16]>::try_from(session.client_id.as_ref()) else {
@@ -103,6 +109,18 @@ impl Sessions {
             });
         }
         self.limit();
+    }
+
+    /// Moves all sessions along with a clock that jumped ahead.
+    fn pass_over_jump(&mut self, timestamp_ms: i64) {
+        let step = timestamp_ms.saturating_sub(self.newest_ms);
+        let jump = step.saturating_sub(STEP_MAX_MS);
+        if jump > 0 {
+            for client in self.clients.values_mut() {
+                client.last_used_ms = client.last_used_ms.saturating_add(jump);
+            }
+        }
+        self.newest_ms = self.newest_ms.max(timestamp_ms);
     }
 
     fn limit(&mut self) {
@@ -169,10 +187,13 @@ impl Sessions {
                 Some((client_id, client))
             })
             .collect();
-        Sessions {
+        let mut back = Sessions {
             clients,
             next_sweep_ms: 0,
-        }
+            newest_ms: 0,
+        };
+        back.newest_ms = back.last_used_ms();
+        back
     }
 }
 
@@ -262,11 +283,30 @@ mod tests {
     fn unused_session_is_forgotten_by_the_time_of_entries() {
         let mut sessions = Sessions::default();
         sessions.record(1, 0, &[outcomes(1, 0, &[1])]);
-        sessions.record(2, UNUSED_MAX_MS - 1, &[outcomes(2, 0, &[1])]);
-        assert!(matches!(sessions.lookup(&key(1, 1)), Lookup::Recorded(_)));
-        sessions.record(3, UNUSED_MAX_MS + SWEEP_EVERY_MS, &[]);
+        for now in (0..UNUSED_MAX_MS).step_by(STEP_MAX_MS as usize) {
+            sessions.record(2, now, &[outcomes(2, 0, &[1])]);
+            assert!(matches!(sessions.lookup(&key(1, 1)), Lookup::Recorded(_)));
+        }
+        sessions.record(3, UNUSED_MAX_MS, &[]);
         assert_eq!(sessions.lookup(&key(1, 1)), Lookup::Unknown);
         assert!(matches!(sessions.lookup(&key(2, 1)), Lookup::Recorded(_)));
+    }
+
+    #[test]
+    fn clock_that_jumps_ahead_forgets_nobody() {
+        let day = 24 * 60 * 60 * 1000;
+        let mut sessions = Sessions::default();
+        sessions.record(1, day, &[outcomes(1, 0, &[1])]);
+        // The next primary lives a day later, and so does the one that starts from a checkpoint.
+        for mut sessions in [sessions.clone(), Sessions::from_proto(&sessions.to_proto())] {
+            sessions.record(2, 2 * day, &[outcomes(2, 0, &[1])]);
+            assert!(matches!(sessions.lookup(&key(1, 1)), Lookup::Recorded(_)));
+            // Its own time ages everybody.
+            for step in 1..=UNUSED_MAX_MS / STEP_MAX_MS {
+                sessions.record(3, 2 * day + step * STEP_MAX_MS, &[]);
+            }
+            assert_eq!(sessions.lookup(&key(1, 1)), Lookup::Unknown);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 
 /// One disturbance.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// SIGKILL of the primary; back after so many milliseconds.
     KillPrimary(u64),
     /// SIGKILL of a follower.
@@ -31,7 +31,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) fn draw(rng: &mut StdRng) -> Self {
+    pub(crate) fn draw(rng: &mut StdRng) -> Self {
         let away_ms = rng.random_range(0..1200);
         // The default lease is 250 ms.
         let frozen_ms = rng.random_range(400..2000);
@@ -49,7 +49,7 @@ impl Fault {
     }
 
     /// Does it, and undoes it.
-    pub(super) async fn inflict(self, cluster: &mut TestCluster) -> Result<()> {
+    pub(crate) async fn inflict(self, cluster: &mut TestCluster) -> Result<()> {
         let primary = cluster.primary().await?;
         let others: Vec<u64> = cluster
             .ids()

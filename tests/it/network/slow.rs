@@ -34,9 +34,7 @@ fn writes_take_one_round_trip_of_a_slow_network_and_nobody_is_unseated() {
             took >= delay * 2,
             "a write took {took:?}: not every one goes through a quorum"
         );
-        let (still, _) = net.roles().await?;
-        let after = net.cluster.node_status(still).await?.term;
-        ensure!((still, after) == (primary, term), "an election for nothing");
+        net.still_leads(primary, term).await?;
         net.end().await
     });
 }
@@ -74,25 +72,23 @@ fn big_values_over_a_narrow_network_unseat_nobody() {
         let mut net = Networked::start(scratch, options).await?;
         let (primary, _) = net.roles().await?;
         let term = net.cluster.node_status(primary).await?.term;
-        net.proxy.set_all(Conditions::narrow(2 << 20));
+        net.proxy.set_all(Conditions::narrow(4 << 20));
         let app = net.cluster.ops().database("app");
         for n in 0..2 {
             let began = Instant::now();
             app.with_timeout(Duration::from_secs(20))
                 .execute(
                     "REPLACE INTO big (writer, seq, value) VALUES (-3, ?1, randomblob(?2))",
-                    params![n, 3 << 20],
+                    params![n, 2 << 20],
                 )
                 .await?;
             let took = began.elapsed();
             ensure!(
-                took > Duration::from_secs(1),
-                "3 MiB went through 2 MiB/s in {took:?}"
+                took > Duration::from_millis(400),
+                "2 MiB went through 4 MiB/s in {took:?}"
             );
         }
-        let (still, _) = net.roles().await?;
-        let after = net.cluster.node_status(still).await?.term;
-        ensure!((still, after) == (primary, term), "an election for nothing");
+        net.still_leads(primary, term).await?;
         net.load.grown(20).await?;
         net.heal().await?;
         net.end().await

@@ -1,0 +1,63 @@
+//! A node cannot write its files any more, under load: the others go on, it says why, and comes back by itself.
+
+use anyhow::{Context, Result, ensure};
+use halite_tests::cluster::{PATIENCE, TestCluster};
+use halite_tests::disk::{configure_unwritable, set_writable};
+use halite_tests::load::{Load, LoadOptions};
+use halite_tests::scratch::{Weight, run};
+use halite_tests::wait;
+
+fn unwritable(name: &str, seed: u64, of_primary: bool) {
+    run(name, Weight::Heavy, async |scratch| {
+        let mut cluster =
+            TestCluster::start(scratch, |options| configure_unwritable(options, 3)).await?;
+        let mut load = Load::start(&cluster, LoadOptions::new(seed)).await?;
+        load.grown(50).await?;
+        for _ in 0..2 {
+            let node = if of_primary {
+                cluster.primary().await?
+            } else {
+                cluster.follower().await?
+            };
+            let said = cluster.log_of(node)?.len();
+            set_writable(&cluster, node, false)?;
+            cluster.look_away_from(&[node]);
+            let primary = cluster.primary().await.context("without the node")?;
+            ensure!(primary != node);
+            load.grown(100).await.context("without the node")?;
+            says_why(&cluster, node, said).await?;
+            set_writable(&cluster, node, true)?;
+            cluster.look_away_from(&[]);
+            load.verify(&cluster).await.context("writable again")?;
+        }
+        load.stop().await;
+        Ok(())
+    });
+}
+
+/// What the operating system says when a file cannot grow, and what the node makes of it.
+async fn says_why(cluster: &TestCluster, node: u64, from: usize) -> Result<()> {
+    wait::until("the node says why", PATIENCE, async || {
+        let said = cluster.log_of(node).map_err(|e| e.to_string())?;
+        let said = &said[from..];
+        // Either its log stopped, or what the cluster committed does not go into its database.
+        let consequence = ["storage failed", "cannot be written here"];
+        if said.contains("File too large") && consequence.iter().any(|c| said.contains(c)) {
+            Ok(())
+        } else {
+            let last = said.lines().last().unwrap_or_default();
+            Err(last.to_owned())
+        }
+    })
+    .await
+}
+
+#[test]
+fn a_follower_that_cannot_write_holds_nobody_up_says_why_and_recovers() {
+    unwritable("unwritable-follower", 52, false);
+}
+
+#[test]
+fn a_primary_that_cannot_write_makes_room_says_why_and_recovers() {
+    unwritable("unwritable-primary", 53, true);
+}
