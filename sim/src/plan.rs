@@ -10,7 +10,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
 use crate::fault::Fault;
-pub use load::{ClientPlan, Job};
+pub use load::{ClientPlan, Job, Patience};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct Plan {
     pub checkpoint_idle: Duration,
     /// Bytes of recent log entries kept in memory.
     pub log_cache_bytes: usize,
+    /// How often stock programs read the files of all nodes.
+    pub read_files_every: Duration,
     /// Faults and when they begin, in order.
     pub faults: Vec<(Duration, Fault)>,
     /// How long faults and load go on.
@@ -55,6 +57,7 @@ impl Plan {
             checkpoint_idle: Duration::from_millis(rng.random_range(200..3_000)),
             log_cache_bytes: 1 << rng.random_range(12..22),
             clients: load::draw(rng, &databases),
+            read_files_every: Duration::from_millis(rng.random_range(60..400)),
             faults: faults::draw(rng, voters, length),
             databases,
             length,

@@ -1,8 +1,9 @@
 //! [`Recorder`]: the history of one database, written by all its clients.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use halite_checks::{Caller, History, Outcome, Request, Ticket};
+use halite_checks::{AccountId, Caller, History, Operation, Outcome, Request, Ticket};
 use halite_client::{Error, ErrorKind};
 use parking_lot::Mutex;
 
@@ -12,6 +13,7 @@ use crate::trace::Trace;
 #[derive(Clone)]
 pub struct Recorder {
     history: Arc<Mutex<History>>,
+    complaints: Arc<Mutex<Vec<String>>>,
     trace: Trace,
 }
 
@@ -20,6 +22,7 @@ impl Recorder {
     pub fn new(trace: Trace) -> Self {
         Self {
             history: Arc::default(),
+            complaints: Arc::default(),
             trace,
         }
     }
@@ -57,21 +60,50 @@ impl Recorder {
         }
     }
 
+    /// The bank of this database opens with these balances. All its clients say the same.
+    pub fn open_bank(&self, opening: BTreeMap<AccountId, i64>) {
+        self.history.lock().bank.opening = opening;
+    }
+
+    /// Something was done that no history holds.
+    pub fn note(&self, what: std::fmt::Arguments<'_>) {
+        self.trace.note(what);
+    }
+
+    /// A client saw something that must not be, and that no history holds.
+    pub fn complain(&self, what: String) {
+        self.trace.note(format_args!("COMPLAINT {what}"));
+        self.complaints.lock().push(what);
+    }
+
+    /// What clients complained of since this was asked last.
+    pub fn take_complaints(&self) -> Vec<String> {
+        std::mem::take(&mut self.complaints.lock())
+    }
+
     /// What was recorded so far.
     pub fn history(&self) -> History {
         self.history.lock().clone()
     }
 
-    /// Writes acknowledged so far.
+    /// Writes acknowledged so far, of any workload.
     pub fn acknowledged(&self) -> usize {
         let history = self.history.lock();
-        history
-            .set
-            .inserts
-            .iter()
-            .filter(|operation| operation.outcome.is_ok())
-            .count()
+        let lists = history.lists.iter();
+        acknowledged(&history.set.inserts)
+            + acknowledged(&history.bank.transfers)
+            + acknowledged(&history.registers.increments)
+            + lists
+                .filter(|operation| operation.outcome.is_ok() && operation.asked.appends())
+                .count()
     }
+}
+
+fn acknowledged<R: Request>(operations: &[Operation<R>]) -> usize {
+    let acknowledged = operations
+        .iter()
+        .filter(|operation| operation.outcome.is_ok());
+    acknowledged.count()
 }
 
 /// What a failed call says of a write.

@@ -5,6 +5,7 @@
 
 mod end;
 mod faults;
+mod stock;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -73,6 +74,7 @@ pub struct World {
     stop: watch::Sender<bool>,
     clients: Arc<Mutex<usize>>,
     due: Vec<Due>,
+    newest: stock::Newest,
     outcome: Outcome,
 }
 
@@ -104,6 +106,7 @@ impl World {
             stop: watch::Sender::new(false),
             clients: Arc::default(),
             due: Vec::new(),
+            newest: BTreeMap::new(),
             outcome: Outcome::default(),
             plan,
         };
@@ -153,8 +156,9 @@ impl World {
             let number = place as u64 + 1;
             let session = Session {
                 number,
-                addrs: (1..=self.plan.voters).map(node::addr).collect(),
+                nodes: (1..=self.plan.voters).collect(),
                 pause: client.pause,
+                patience: client.patience,
                 rng: SmallRng::seed_from_u64(self.rng.random()),
                 recorder: self.recorders[&client.database].clone(),
                 stop: self.stop.subscribe(),
@@ -214,7 +218,19 @@ impl World {
         if elapsed.as_millis() % LOOK_EVERY.as_millis() == 0 {
             self.look();
         }
+        if elapsed.as_millis() % self.plan.read_files_every.as_millis() == 0 {
+            self.read_files()?;
+        }
+        self.note_complaints();
         Ok(())
+    }
+
+    fn note_complaints(&mut self) {
+        let recorders = self.recorders.values();
+        let complaints: Vec<String> = recorders.flat_map(Recorder::take_complaints).collect();
+        for what in complaints {
+            self.violated("contents", what);
+        }
     }
 
     /// Looks at all nodes that run.

@@ -1,12 +1,10 @@
 //! Rows that are only ever inserted, by single statements, batches and interactive transactions; and readers at every level.
 
-use std::time::Duration;
-
-use halite_checks::{Caller, Insert, Inserted, Level, Outcome, ReadRows, Row, SessionId, WriteId};
-use halite_client::{Database, Error, ReadLevel, Rows, Statement, params};
+use halite_checks::{Insert, Inserted, Level, Outcome, ReadRows, Row, WriteId};
+use halite_client::{Database, Error, Params, Rows, params};
 use rand::Rng as _;
 
-use super::Session;
+use super::{Session, Way, Ways, client_level, not_committed, read_outcome};
 use crate::recorder::outcome_of;
 
 /// The table.
@@ -14,35 +12,27 @@ pub const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS log (id INTEGER PRIMARY KEY
      part INTEGER NOT NULL, parts INTEGER NOT NULL)";
 /// The whole table, or what is new in it.
 pub const SELECT: &str = "SELECT id, writer, seq, part, parts FROM log WHERE id > ?1 ORDER BY id";
-const INSERT: &str = "INSERT INTO log (writer, seq, part, parts) VALUES (?1, ?2, ?3, ?4)";
+/// One row.
+pub const INSERT: &str = "INSERT INTO log (writer, seq, part, parts) VALUES (?1, ?2, ?3, ?4)";
 
 /// A session that writes.
 pub async fn write(mut session: Session) -> Option<()> {
     let database = session.connect().await?.database(&session.database);
-    while database.execute(SCHEMA, ()).await.is_err() {
-        session.pause().await?;
-    }
-    let caller = Caller {
-        session: SessionId(session.number),
-        node: None,
-        level: Level::Linearizable,
-    };
+    session.prepare(&database, &[SCHEMA]).await?;
+    let ways = Ways::draw(&mut session.rng);
     for seq in 1.. {
-        let write = WriteId {
-            writer: session.number.cast_signed(),
-            seq,
+        let write = session.write(seq);
+        let way = ways.pick(&mut session.rng);
+        let parts = match way {
+            Way::Single => 1,
+            Way::Batch | Way::Interactive => session.rng.random_range(1..6),
         };
-        let draw = session.rng.random_range(0..10);
-        let parts = if draw < 6 {
-            1
-        } else {
-            session.rng.random_range(2..6)
-        };
-        let ticket = session.recorder.invoke(caller, Insert { write, parts });
-        let outcome = match draw {
-            0..6 => told(single(&database, write).await),
-            6..8 => told(batch(&database, write, parts).await),
-            _ => interactive(&database, write, parts).await,
+        let asked = Insert { write, parts };
+        let ticket = session.recorder.invoke(session.writer(), asked);
+        let outcome = match way {
+            Way::Single => told(single(&database, write).await),
+            Way::Batch => told(batch(&database, asked).await),
+            Way::Interactive => interactive(&mut session, &database, asked).await,
         };
         session.recorder.returned(ticket, outcome);
         session.pause().await?;
@@ -50,38 +40,65 @@ pub async fn write(mut session: Session) -> Option<()> {
     None
 }
 
-async fn single(database: &Database, write: WriteId) -> Result<i64, Error> {
-    let params = params![write.writer, write.seq, 0_i64, 1_i64];
+impl Session {
+    /// A write of this session.
+    pub fn write(&self, seq: i64) -> WriteId {
+        WriteId {
+            writer: self.number.cast_signed(),
+            seq,
+        }
+    }
+}
+
+/// Inserts the one row of a write.
+///
+/// # Errors
+/// The client's.
+pub async fn single(database: &Database, write: WriteId) -> Result<i64, Error> {
+    let params = params(Insert { write, parts: 1 }, 0);
     Ok(database.execute(INSERT, params).await?.last_insert_rowid)
 }
 
-async fn batch(database: &Database, write: WriteId, parts: i64) -> Result<i64, Error> {
-    let statements = (0..parts)
-        .map(|part| Statement::new(INSERT, params![write.writer, write.seq, part, parts]))
-        .collect::<Vec<_>>();
-    let results = database.batch(statements).await?;
+async fn batch(database: &Database, asked: Insert) -> Result<i64, Error> {
+    let results = database
+        .batch((0..asked.parts).map(|part| (INSERT, params(asked, part))))
+        .await?;
     Ok(results.last().map_or(0, |result| result.last_insert_rowid))
 }
 
-async fn interactive(database: &Database, write: WriteId, parts: i64) -> Outcome<Inserted> {
-    // What fails before the commit is not kept, whatever the error says of its own call.
-    let failed = |error: Error| Outcome::Failed(error.to_string());
+/// What [`INSERT`] wants for one row of a write.
+pub fn params(asked: Insert, part: i64) -> Params {
+    let Insert { write, parts } = asked;
+    params![write.writer, write.seq, part, parts]
+}
+
+async fn interactive(
+    session: &mut Session,
+    database: &Database,
+    asked: Insert,
+) -> Outcome<Inserted> {
     let mut transaction = match database.transaction().await {
         Ok(transaction) => transaction,
-        Err(error) => return failed(error),
+        Err(error) => return not_committed(&error),
     };
     let mut newest = 0;
-    for part in 0..parts {
-        let params = params![write.writer, write.seq, part, parts];
-        match transaction.execute(INSERT, params).await {
+    for part in 0..asked.parts {
+        match transaction.execute(INSERT, params(asked, part)).await {
             Ok(result) => newest = result.last_insert_rowid,
-            Err(error) => return failed(error),
+            Err(error) => return not_committed(&error),
         }
+        session.dawdle().await;
+    }
+    if session.rng.random_ratio(1, 16) {
+        // Whether the node hears of it or not: nobody will ever ask for the commit.
+        drop(transaction);
+        return Outcome::Failed("rolled back".to_owned());
     }
     told(transaction.commit().await.map(|()| newest))
 }
 
-fn told(result: Result<i64, Error>) -> Outcome<Inserted> {
+/// What a writer was told.
+pub fn told(result: Result<i64, Error>) -> Outcome<Inserted> {
     match result {
         Ok(newest) => Outcome::Ok(Inserted {
             newest: Some(newest),
@@ -97,11 +114,6 @@ pub async fn read(mut session: Session, level: Level) -> Option<()> {
         .await?
         .database(&session.database)
         .with_level(client_level(level));
-    let caller = Caller {
-        session: SessionId(session.number),
-        node: None,
-        level,
-    };
     let mut newest = 0;
     loop {
         // Mostly what is new, sometimes everything.
@@ -110,31 +122,22 @@ pub async fn read(mut session: Session, level: Level) -> Option<()> {
         } else {
             newest
         };
-        let ticket = session.recorder.invoke(caller, ReadRows { after });
-        let outcome = match database.query(SELECT, params![after]).await {
-            Ok(rows) => match rows_of(&rows) {
-                Ok(rows) => {
-                    if level.keeps_session_order() {
-                        newest = rows.last().map_or(newest, |row| row.id);
-                    }
-                    Outcome::Ok(rows)
-                }
-                Err(error) => Outcome::Unknown(error.to_string()),
-            },
-            Err(error) => Outcome::Failed(error.to_string()),
-        };
+        let ticket = session
+            .recorder
+            .invoke(session.caller(level), ReadRows { after });
+        let outcome = rows_after(&database, after).await;
+        if let (true, Some(rows)) = (level.keeps_session_order(), outcome.ok()) {
+            newest = rows.last().map_or(newest, |row| row.id);
+        }
         session.recorder.returned(ticket, outcome);
         session.pause().await?;
     }
 }
 
-fn client_level(level: Level) -> ReadLevel {
-    match level {
-        Level::Local => ReadLevel::Local,
-        Level::Bounded { max_lag_us } => ReadLevel::Bounded(Duration::from_micros(max_lag_us)),
-        Level::Session => ReadLevel::Session,
-        Level::Linearizable => ReadLevel::Linearizable,
-    }
+/// The rows with greater ids.
+pub async fn rows_after(database: &Database, after: i64) -> Outcome<Vec<Row>> {
+    let rows = database.query(SELECT, params![after]).await;
+    read_outcome(rows.and_then(|rows| rows_of(&rows)))
 }
 
 fn rows_of(rows: &Rows) -> Result<Vec<Row>, Error> {

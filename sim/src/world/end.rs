@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use halite_checks::{Contents, FinalState, NodeId, check_all};
+use halite_checks::{Bank, FinalState, NodeId, check_all};
 use halite_proto::v1;
 
 use super::World;
@@ -86,7 +86,8 @@ impl World {
             return false;
         };
         let first = position(&states[0]);
-        first.len() == self.plan.databases.len()
+        let planned = |(name, _): &(String, u32)| first.iter().any(|(other, ..)| name == other);
+        self.plan.databases.iter().all(planned)
             && first.iter().all(|(.., trouble)| trouble.is_empty())
             && states.iter().all(|state| {
                 position(state) == first && state.applied_index == states[0].applied_index
@@ -94,37 +95,66 @@ impl World {
     }
 
     fn check_contents(&mut self) -> Result<()> {
-        for (database, recorder) in self.recorders.clone() {
-            let mut end = FinalState::default();
-            let mut pages: Option<(u64, Vec<Vec<u8>>)> = None;
-            for node in self.nodes.values().cloned().collect::<Vec<_>>() {
-                let file = File::open(&node.database_path(&database))?;
-                let problems = file.integrity_check()?;
-                if problems != ["ok"] {
-                    let what = format!("n{} {database}: {problems:?}", node.id);
-                    self.violated("integrity", what);
-                }
-                let own = file.pages()?;
-                match &pages {
-                    None => pages = Some((node.id, own)),
-                    Some((first, expected)) if *expected != own => {
-                        let what =
-                            format!("{database} is not the same on n{first} and n{}", node.id);
-                        self.violated("page-identical files", what);
-                    }
-                    Some(_) => {}
-                }
-                let contents = Contents {
-                    rows: Some(file.rows()?),
-                    ..Contents::default()
-                };
-                end.nodes.insert(NodeId(node.id), contents);
-            }
+        for database in self.databases() {
+            let end = self.contents(&database)?;
+            let Some(recorder) = self.recorders.get(&database) else {
+                continue;
+            };
             for violation in check_all(&recorder.history(), &end) {
                 self.violated("history", format!("{database}: {violation}"));
             }
         }
         Ok(())
+    }
+
+    /// Those of the plan, and those that clients created and have not dropped.
+    fn databases(&self) -> Vec<String> {
+        let status = self
+            .nodes
+            .values()
+            .find_map(|node| node.view()?.status()?.node);
+        let databases = status.map(|status| status.databases).unwrap_or_default();
+        databases.into_iter().map(|d| d.name).collect()
+    }
+
+    /// What all nodes hold of a database; looks as well whether their files are sound and the same.
+    fn contents(&mut self, database: &str) -> Result<FinalState> {
+        let mut end = FinalState::default();
+        let mut pages: Option<(u64, Vec<Vec<u8>>)> = None;
+        for node in self.nodes.values().cloned().collect::<Vec<_>>() {
+            let file = File::open(&node.database_path(database))?;
+            let problems = file.integrity_check()?;
+            if problems != ["ok"] {
+                let what = format!("n{} {database}: {problems:?}", node.id);
+                self.violated("integrity", what);
+            }
+            let own = file.pages()?;
+            match &pages {
+                None => pages = Some((node.id, own)),
+                Some((first, expected)) if *expected != own => {
+                    let what = format!("{database} is not the same on n{first} and n{}", node.id);
+                    self.violated("page-identical files", what);
+                }
+                Some(_) => {}
+            }
+            let mut contents = file.contents()?;
+            if contents.bank.is_none() && self.bank_was_used(database) {
+                contents.bank = Some(Bank::default());
+            }
+            end.nodes.insert(NodeId(node.id), contents);
+        }
+        Ok(end)
+    }
+
+    /// Somebody was told that it is there.
+    fn bank_was_used(&self, database: &str) -> bool {
+        self.recorders.get(database).is_some_and(|recorder| {
+            let bank = recorder.history().bank;
+            bank.transfers
+                .iter()
+                .any(|transfer| transfer.outcome.is_ok())
+                || bank.reads.iter().any(|read| read.outcome.is_ok())
+        })
     }
 }
 
