@@ -210,7 +210,10 @@ impl Router {
     fn is_fresh(&self, read: &PendingRead) -> bool {
         match read.level {
             ReadLevel::Local => true,
-            ReadLevel::Bounded => self.cluster.lag().is_some_and(|lag| lag <= read.max_lag),
+            ReadLevel::Bounded => self.cluster.read_index().confirmed().is_some_and(|round| {
+                round.asked_at.elapsed() <= read.max_lag
+                    && self.cluster.applied_index() >= round.index
+            }),
             ReadLevel::Linearizable => false,
             ReadLevel::Session | ReadLevel::Unspecified => {
                 self.cluster.applied_index() >= read.session_index
@@ -219,9 +222,10 @@ impl Router {
     }
 
     async fn read_when_fresh(self: Arc<Self>, session: &Arc<Session>, reads: Vec<PendingRead>) {
-        let linearizable = reads.iter().any(|r| r.level == ReadLevel::Linearizable);
-        // One round serves all of the message.
-        let read_index = if linearizable {
+        let asks =
+            |r: &PendingRead| matches!(r.level, ReadLevel::Linearizable | ReadLevel::Bounded);
+        // One round serves all of the message, and bounded reads after it.
+        let read_index = if reads.iter().any(asks) {
             self.cluster.read_index().get().await
         } else {
             Ok(0)
@@ -229,11 +233,11 @@ impl Router {
         let mut ready = Vec::new();
         for read in reads {
             let fresh = match (read.level, &read_index) {
-                (ReadLevel::Linearizable, Ok(index)) => {
+                (ReadLevel::Linearizable | ReadLevel::Bounded, Ok(index)) => {
                     self.cluster.wait_applied(*index, read.deadline).await
                 }
                 (ReadLevel::Linearizable, Err(error)) => Err(error.clone()),
-                (ReadLevel::Bounded, _) => Err(self.too_stale(&read)),
+                (ReadLevel::Bounded, Err(_)) => Err(self.too_stale(&read)),
                 _ => {
                     self.cluster
                         .wait_applied(read.session_index, read.deadline)

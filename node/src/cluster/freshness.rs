@@ -1,7 +1,8 @@
 //! How far behind the cluster this node is, in time.
 //!
 //! Each message of the primary says what is committed at that moment. A node is as fresh as the latest such moment of which it
-//! has applied all.
+//! has applied all. An estimate for people and for the node's own chores, and no promise: a primary that is cut from the others goes on
+//! talking, and a message may be old when it arrives. Reads go by [`ReadIndex`](super::read_index::ReadIndex).
 
 use std::collections::VecDeque;
 use std::time::Duration;
