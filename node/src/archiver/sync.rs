@@ -104,6 +104,11 @@ impl DatabaseArchive {
         let mut written = 0;
         while self.txid < applied.position.txid.get() {
             let (from, to) = (self.next_index, cluster.applied_index());
+            #[cfg(feature = "planted-bugs")]
+            let to = match halite_planted::on(halite_planted::Bug::ArchiveUncommitted) {
+                true => u64::MAX,
+                false => to,
+            };
             let (log, after) = (cluster.shared().log.clone(), self.txid);
             let collected = blocking(cluster.host(), move || collect(&log, id, after, from, to));
             let collected = collected.await??;
@@ -210,6 +215,12 @@ fn collect(
         }
         let mut bytes = Vec::new();
         ltx.reader().read_to_end(&mut bytes)?;
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::ArchiveSkipsTransaction)
+            && merged.transactions == 1
+        {
+            continue;
+        }
         match merged.batch.push(bytes.into()) {
             Ok(()) => {}
             Err(BatchError::Full { .. }) => break,
