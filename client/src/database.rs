@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use crate::call::{CallScope, call};
 use crate::failure::Effect;
+use crate::route::Need;
 use crate::session_token::SessionToken;
 use crate::{
-    Client, Error, ExecuteResult, Params, ReadLevel, RowStream, Rows, Statement, Transaction,
+    Client, Error, ExecuteResult, LtxStream, Params, ReadLevel, RowStream, Rows, Statement,
+    Transaction,
 };
 
 /// A handle for one database. Cheap to clone; clones share the session of the [`Client`] it came from.
@@ -117,6 +119,21 @@ impl Database {
     /// Begins an interactive transaction that has to end within `deadline` (at most 5 s) or is rolled back.
     pub async fn transaction_within(&self, deadline: Duration) -> Result<Transaction, Error> {
         Transaction::begin(&self.client, &self.scope, deadline).await
+    }
+
+    /// The committed transactions from `from_txid` on, as LTX files: for copies elsewhere, change feeds and tools. 0 begins with the
+    /// next one to be committed. Any node serves it, with what it has applied itself.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the transaction before `from_txid` was not committed yet,
+    /// [`ErrorKind::Purged`](crate::ErrorKind::Purged) if `from_txid` has left the log of every node.
+    pub async fn ltx_stream(&self, from_txid: u64) -> Result<LtxStream, Error> {
+        LtxStream::open(&self.client, &self.scope, Need::Any, from_txid).await
+    }
+
+    /// [`ltx_stream`](Self::ltx_stream) from the member `node_id` as long as it serves, else from any other.
+    pub async fn ltx_stream_at(&self, node_id: u64, from_txid: u64) -> Result<LtxStream, Error> {
+        LtxStream::open(&self.client, &self.scope, Need::Member(node_id), from_txid).await
     }
 
     /// The session this handle reads in.

@@ -46,6 +46,8 @@ pub enum ErrorKind {
     DeadlineExceeded,
     /// The node's disk is full. Nothing was written.
     DiskFull,
+    /// The transactions asked for have left the log of every node: restore from the archive and go on from there.
+    Purged,
     /// A fault in Halite. A write may or may not be kept.
     Internal,
     /// Reading or writing the application's own file or stream failed (import, export).
@@ -157,6 +159,7 @@ impl Error {
             ErrorCode::AlreadyExists => ErrorKind::AlreadyExists,
             ErrorCode::DeadlineExceeded => ErrorKind::DeadlineExceeded,
             ErrorCode::DiskFull => ErrorKind::DiskFull,
+            ErrorCode::Purged => ErrorKind::Purged,
             ErrorCode::Internal | ErrorCode::Unspecified => ErrorKind::Internal,
         };
         let about_statement = matches!(code, ErrorCode::Sql | ErrorCode::Invalid);

@@ -105,7 +105,8 @@ impl Failure {
             // A follower may not have applied the creation yet.
             ErrorKind::NoSuchDatabase if !by_primary => Next::ElsewhereOrFail,
             ErrorKind::Corrupt if effect == Effect::Read => Next::ElsewhereOrFail,
-            ErrorKind::Fenced => Next::ElsewhereOrFail,
+            // Every node purges its log at its own pace.
+            ErrorKind::Fenced | ErrorKind::Purged => Next::ElsewhereOrFail,
             _ => Next::Fail,
         }
     }

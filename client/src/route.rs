@@ -7,6 +7,8 @@ pub(crate) enum Need {
     Primary,
     /// To any member, spread by load: the other reads.
     Any,
+    /// To the member with this id if it can be reached, else to any.
+    Member(u64),
 }
 
 /// What is known of one node at the moment of the choice.
@@ -17,6 +19,8 @@ pub(crate) struct Candidate {
     /// A member of the cluster, as far as is known.
     pub(crate) member: bool,
     pub(crate) primary: bool,
+    /// The member that the call names.
+    pub(crate) named: bool,
     /// Another node said that this one is the primary.
     pub(crate) hinted: bool,
     /// This call has been there since it last paused.
@@ -36,15 +40,18 @@ pub(crate) fn route(
         let candidate = candidate(*index);
         candidate.up && candidate.member && !candidate.tried
     };
-    if need == Need::Primary {
-        let direct = |wanted: fn(&Candidate) -> bool| {
-            (0..count)
-                .filter(usable)
-                .find(|index| wanted(&candidate(*index)))
-        };
-        if let Some(index) = direct(|c| c.hinted).or_else(|| direct(|c| c.primary)) {
-            return Some(index);
-        }
+    let direct = |wanted: fn(&Candidate) -> bool| {
+        (0..count)
+            .filter(usable)
+            .find(|index| wanted(&candidate(*index)))
+    };
+    let chosen = match need {
+        Need::Primary => direct(|c| c.hinted).or_else(|| direct(|c| c.primary)),
+        Need::Member(_) => direct(|c| c.named),
+        Need::Any => None,
+    };
+    if chosen.is_some() {
+        return chosen;
     }
     let usable_count = (0..count).filter(usable).count();
     if usable_count == 0 {
@@ -75,6 +82,7 @@ mod tests {
         up: true,
         member: true,
         primary: false,
+        named: false,
         hinted: false,
         tried: false,
         outstanding: 0,
@@ -141,6 +149,23 @@ mod tests {
         let hits = choices(Need::Any, &[loaded, UP, UP]);
         assert_eq!(hits[0], 0, "{hits:?}");
         assert_eq!(choices(Need::Any, &[loaded, TRIED]), [3000, 0]);
+    }
+
+    #[test]
+    fn a_named_member_is_asked_first_and_others_when_it_cannot_be() {
+        let named = Candidate { named: true, ..UP };
+        let need = Need::Member(3);
+        assert_eq!(choices(need, &[PRIMARY, UP, named]), [0, 0, 3000]);
+        for unusable in [
+            Candidate { up: false, ..named },
+            Candidate {
+                tried: true,
+                ..named
+            },
+        ] {
+            let hits = choices(need, &[PRIMARY, UP, unusable]);
+            assert!(hits[0] > 1000 && hits[1] > 1000, "{hits:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! Owns the processes, their ports, directories, configuration and logs. Ends them all when it is dropped. Never speaks with them:
 //! callers use the client library like any application.
 
+mod local_place;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
@@ -11,6 +15,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
+
+pub use local_place::LocalPlace;
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -29,6 +35,8 @@ pub struct LocalClusterOptions {
     pub extra_config: String,
     /// `RUST_LOG` of the nodes.
     pub log: String,
+    /// Nodes that run elsewhere or otherwise than the rest, by id.
+    pub places: BTreeMap<u64, LocalPlace>,
 }
 
 impl LocalClusterOptions {
@@ -42,6 +50,7 @@ impl LocalClusterOptions {
             archive_url: None,
             extra_config: String::new(),
             log: "info".to_owned(),
+            places: BTreeMap::new(),
         }
     }
 }
@@ -51,7 +60,7 @@ impl LocalClusterOptions {
 pub struct LocalNode {
     /// Node id, from 1.
     pub id: u64,
-    /// `127.0.0.1:port`.
+    /// Where clients and the other nodes reach it.
     pub addr: String,
     /// Its data directory.
     pub data_dir: PathBuf,
@@ -60,8 +69,9 @@ pub struct LocalNode {
     /// What it writes to standard output and error; appended to over restarts.
     pub log: PathBuf,
     child: Option<Child>,
-    program: PathBuf,
-    rust_log: String,
+    /// The program to start with what comes before it.
+    command: Vec<OsString>,
+    env: Vec<(String, String)>,
 }
 
 /// See the module.
@@ -79,13 +89,17 @@ impl LocalCluster {
     pub fn start(options: LocalClusterOptions) -> io::Result<Self> {
         std::fs::create_dir_all(&options.dir)?;
         let ports = free_ports(options.nodes)?;
-        let members: Vec<(u64, u16)> = (1..=options.nodes).zip(ports).collect();
         let mut cluster = Self {
             options,
             nodes: Vec::new(),
         };
-        for &(id, port) in &members {
-            let node = cluster.prepare(id, port, &member_list(&members))?;
+        let places: Vec<(u64, LocalPlace)> = (1..=cluster.options.nodes)
+            .zip(ports)
+            .map(|(id, port)| (id, cluster.place(id, port)))
+            .collect();
+        let members = member_list(&places);
+        for (id, place) in places {
+            let node = cluster.prepare(id, place, &members)?;
             cluster.nodes.push(node);
         }
         for id in 1..=cluster.options.nodes {
@@ -100,19 +114,30 @@ impl LocalCluster {
     /// As for [`start`](Self::start).
     pub fn start_joining(&mut self, id: u64) -> io::Result<()> {
         let port = free_ports(1)?[0];
-        let node = self.prepare(id, port, "  join: true\n")?;
+        let node = self.prepare(id, self.place(id, port), "  join: true\n")?;
         self.nodes.push(node);
         self.start_node(id)
     }
 
-    fn prepare(&self, id: u64, port: u16, cluster: &str) -> io::Result<LocalNode> {
+    /// The place of a node with nothing left open.
+    fn place(&self, id: u64, port: u16) -> LocalPlace {
+        let mut place = self.options.places.get(&id).cloned().unwrap_or_default();
+        let listen = place
+            .listen
+            .get_or_insert_with(|| format!("127.0.0.1:{port}"));
+        place.advertise.get_or_insert_with(|| listen.clone());
+        place
+    }
+
+    fn prepare(&self, id: u64, place: LocalPlace, cluster: &str) -> io::Result<LocalNode> {
         let dir = self.options.dir.join(format!("node-{id}"));
         std::fs::create_dir_all(&dir)?;
         let data_dir = dir.join("data");
-        let addr = format!("127.0.0.1:{port}");
+        let addr = place.advertise.unwrap_or_default();
         let mut yaml = format!(
-            "node-id: {id}\ndata-dir: {}\nlisten: {addr}\ncluster:\n  name: local\n{cluster}",
-            quoted(&data_dir)
+            "node-id: {id}\ndata-dir: {}\nlisten: {}\nadvertise: {addr}\ncluster:\n  name: local\n{cluster}",
+            quoted(&data_dir),
+            place.listen.unwrap_or_default(),
         );
         if !self.options.databases.is_empty() {
             yaml.push_str("dbs:\n");
@@ -126,6 +151,10 @@ impl LocalCluster {
         yaml.push_str(&self.options.extra_config);
         let config = dir.join("halite.yml");
         std::fs::write(&config, yaml)?;
+        let mut command: Vec<OsString> = place.launcher.into_iter().map(OsString::from).collect();
+        command.push(self.options.program.clone().into_os_string());
+        let mut env = place.env;
+        env.push(("RUST_LOG".to_owned(), self.options.log.clone()));
         Ok(LocalNode {
             id,
             addr,
@@ -133,8 +162,8 @@ impl LocalCluster {
             config,
             log: dir.join("log.txt"),
             child: None,
-            program: self.options.program.clone(),
-            rust_log: self.options.log.clone(),
+            command,
+            env,
         })
     }
 
@@ -181,11 +210,12 @@ impl LocalCluster {
     pub fn start_node(&mut self, id: u64) -> io::Result<()> {
         let node = self.node_mut(id);
         let log = File::options().create(true).append(true).open(&node.log)?;
-        let child = Command::new(&node.program)
+        let child = Command::new(&node.command[0])
+            .args(&node.command[1..])
             .arg("serve")
             .arg("--config")
             .arg(&node.config)
-            .env("RUST_LOG", &node.rust_log)
+            .envs(node.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -305,10 +335,11 @@ fn not_running(id: u64) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("node {id} is not running"))
 }
 
-fn member_list(members: &[(u64, u16)]) -> String {
+fn member_list(members: &[(u64, LocalPlace)]) -> String {
     let mut list = "  initial-members:\n".to_owned();
-    for (id, port) in members {
-        list.push_str(&format!("    - {{id: {id}, addr: \"127.0.0.1:{port}\"}}\n"));
+    for (id, place) in members {
+        let addr = place.advertise.as_deref().unwrap_or_default();
+        list.push_str(&format!("    - {{id: {id}, addr: \"{addr}\"}}\n"));
     }
     list
 }
@@ -322,8 +353,11 @@ fn quoted(path: &Path) -> String {
 /// of a node that is down.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
-/// Ports that were free a moment ago: bound together, so that all differ, and let go together.
-fn free_ports(count: u64) -> io::Result<Vec<u16>> {
+/// Ports of 127.0.0.1 that were free a moment ago: bound together, so that all differ, and let go together.
+///
+/// # Errors
+/// None could be bound.
+pub fn free_ports(count: u64) -> io::Result<Vec<u16>> {
     let mut listeners = Vec::new();
     let mut failure = None;
     for _ in 0..PORTS.len() {

@@ -22,6 +22,7 @@ pub fn to_status(error: &Error) -> Status {
         ErrorCode::NoSuchDatabase => Code::NotFound,
         ErrorCode::AlreadyExists => Code::AlreadyExists,
         ErrorCode::DiskFull => Code::ResourceExhausted,
+        ErrorCode::Purged => Code::OutOfRange,
         ErrorCode::Internal | ErrorCode::Unspecified => Code::Internal,
     };
     let mut status = Status::new(code, error.message.clone());

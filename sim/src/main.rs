@@ -1,27 +1,61 @@
 //! `halite-sim`: runs seeds, and says what did not hold.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Parser;
-use halite_sim::plan::Plan;
-use halite_sim::trace::Trace;
-use halite_sim::world::World;
+use halite_sim::run::run;
+use halite_sim::search::{SearchOptions, search};
+use halite_sim::seeds::{SeedRange, regressions};
+use halite_sim::stopwatch::Stopwatch;
+
+/// Lines of a failed run's trace that people are shown.
+const TAIL_LINES: usize = 60;
 
 /// Searches for seeds that break a promise of Halite.
+///
+/// A seed decides everything: cluster, load, faults and every timing. The same seed gives the same run.
+/// Exit code 0: all held; 1: something did not; 2: wrong arguments.
 #[derive(Debug, Parser)]
+#[command(version)]
 struct Arguments {
+    #[command(flatten)]
+    what: What,
+    /// Write the canonical trace of --seed to this file.
+    #[arg(long, value_name = "FILE", requires = "seed")]
+    trace: Option<PathBuf>,
+    /// Print the trace of --seed step by step as it comes; RUST_LOG=info adds what the nodes log.
+    #[arg(long, requires = "seed")]
+    verbose: bool,
+    /// Print one JSON object instead of a line for people.
+    #[arg(long)]
+    json: bool,
+    /// Begin no further seed after this many seconds.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "seed")]
+    time_limit: Option<u64>,
+    /// Go on after a violation.
+    #[arg(long, conflicts_with = "seed")]
+    keep_going: bool,
+    /// Seeds that run at the same time [default: one per core].
+    #[arg(long, conflicts_with = "seed")]
+    jobs: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct What {
     /// Run this seed.
     #[arg(long)]
-    seed: u64,
-    /// Write the canonical trace to this file.
+    seed: Option<u64>,
+    /// Run these seeds: A..B (without B), or A.. together with --time-limit.
+    #[arg(long, value_name = "A..B")]
+    seeds: Option<SeedRange>,
+    /// Run the seeds of this file: one a line, each with its reason.
     #[arg(long, value_name = "FILE")]
-    trace: Option<PathBuf>,
-    /// Print the trace as it comes.
-    #[arg(long)]
-    verbose: bool,
+    regress: Option<PathBuf>,
 }
 
 fn main() -> Result<ExitCode> {
@@ -33,25 +67,65 @@ fn main() -> Result<ExitCode> {
             .without_time()
             .init();
     }
-    let dir = tempfile::Builder::new().prefix("halite-sim-").tempdir_in(
-        if std::path::Path::new("/dev/shm").is_dir() {
-            "/dev/shm".into()
-        } else {
-            std::env::temp_dir()
-        },
-    )?;
-    let elapsed_us = Arc::default();
-    let trace = Trace::new(Arc::clone(&elapsed_us), arguments.verbose);
-    let plan = Plan::of(arguments.seed);
-    trace.note(format_args!("{plan:?}"));
-    let outcome = World::new(plan, dir.path(), trace.clone(), elapsed_us)?.run()?;
-    if let Some(file) = arguments.trace {
-        std::fs::write(file, trace.text())?;
-    }
-    println!("{outcome:?}");
-    Ok(if outcome.violations.is_empty() {
+    let held = match (&arguments.what.seed, &arguments.what.seeds) {
+        (Some(seed), _) => one(*seed, &arguments)?,
+        (None, Some(SeedRange(Range { start, end }))) => many(*start..*end, &arguments)?,
+        (None, None) => {
+            let file = arguments.what.regress.clone().unwrap_or_default();
+            let text = std::fs::read_to_string(&file)
+                .with_context(|| format!("read {}", file.display()))?;
+            let seeds = regressions(&text).with_context(|| format!("in {}", file.display()))?;
+            many(seeds.into_iter(), &arguments)?
+        }
+    };
+    Ok(if held {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn one(seed: u64, arguments: &Arguments) -> Result<bool> {
+    let (figures, trace) = run(seed, arguments.verbose)?;
+    if let Some(file) = &arguments.trace {
+        std::fs::write(file, trace.text()).with_context(|| format!("write {}", file.display()))?;
+    }
+    if !figures.violations.is_empty() {
+        eprintln!(
+            "the last steps of seed {seed}:\n{}\n",
+            trace.tail(TAIL_LINES)
+        );
+        for violation in &figures.violations {
+            eprintln!("VIOLATION of {}: {}", violation.property, violation.what);
+        }
+        eprintln!("\nrepeat it: cargo run --release -p halite-sim -- --seed {seed} --verbose");
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string(&figures)?);
+    } else {
+        println!("{figures}");
+    }
+    Ok(figures.violations.is_empty())
+}
+
+fn many(seeds: impl Iterator<Item = u64> + Send, arguments: &Arguments) -> Result<bool> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let options = SearchOptions {
+        jobs: arguments.jobs.unwrap_or(cores),
+        time_limit: arguments.time_limit.map(Duration::from_secs),
+        keep_going: arguments.keep_going,
+    };
+    let watch = Stopwatch::start();
+    let (figures, failures) = search(seeds, &options)?;
+    for failure in &failures {
+        eprintln!("\n==== seed {} ====\n{}", failure.seed, failure.report);
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string(&figures)?);
+    } else {
+        let minutes = watch.elapsed().as_secs_f64() / 60.0;
+        let per_minute = figures.seeds as f64 / minutes.max(1e-9);
+        println!("{figures} seeds_per_minute={per_minute:.0}");
+    }
+    Ok(failures.is_empty())
 }

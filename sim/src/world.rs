@@ -18,6 +18,7 @@ use halite_archive::{Inline, MemStore};
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::host::WallClock;
@@ -35,7 +36,7 @@ const TICK: Duration = Duration::from_millis(1);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A property that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// Which property.
     pub property: String,

@@ -26,7 +26,10 @@ struct Row {
 
 fn rows() -> Vec<Row> {
     let cells = |line: &str| -> Vec<String> {
-        line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
+        line.trim_matches('|')
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect()
     };
     TABLE
         .lines()
@@ -34,7 +37,10 @@ fn rows() -> Vec<Row> {
         .map(|line| match cells(line).as_slice() {
             [bug, _what, _place, caught_by, seed] => Row {
                 bug: bug.trim_matches('`').to_owned(),
-                caught_by: caught_by.split(',').map(|name| name.trim().to_owned()).collect(),
+                caught_by: caught_by
+                    .split(',')
+                    .map(|name| name.trim().to_owned())
+                    .collect(),
                 seed: seed.parse().ok(),
             },
             other => panic!("not a row of five cells: {other:?}"),
@@ -50,15 +56,33 @@ struct Run {
 
 fn run(seed: u64, bug: Option<&str>) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_halite-sim"));
-    command.args(["--seed", &seed.to_string()]).env_remove(VARIABLE).env_remove("RUST_LOG");
+    command
+        .args(["--seed", &seed.to_string()])
+        .env_remove(VARIABLE)
+        .env_remove("RUST_LOG");
     command.envs(bug.map(|bug| (VARIABLE, bug)));
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut said = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
     let code = child.wait().unwrap().code();
     // Anything else is no verdict: a bug that makes the simulation itself fail is not found by a check.
-    assert!(matches!(code, Some(0 | 1)), "seed={seed} bug={bug:?} code={code:?} said={said}");
-    Run { violated: code == Some(1), said }
+    assert!(
+        matches!(code, Some(0 | 1)),
+        "seed={seed} bug={bug:?} code={code:?} said={said}"
+    );
+    Run {
+        violated: code == Some(1),
+        said,
+    }
 }
 
 /// The seed that found the bug, or why it does not count as found.
@@ -68,16 +92,29 @@ fn find(row: &Row, first: u64) -> Result<u64, String> {
         if !with.violated {
             continue;
         }
-        if !row.caught_by.iter().any(|property| with.said.contains(property)) {
-            return Err(format!("seed={seed} found by another check than {:?}: {}", row.caught_by, with.said));
+        if !row
+            .caught_by
+            .iter()
+            .any(|property| with.said.contains(property))
+        {
+            return Err(format!(
+                "seed={seed} found by another check than {:?}: {}",
+                row.caught_by, with.said
+            ));
         }
         let without = run(seed, None);
         if without.violated {
-            return Err(format!("seed={seed} fails without the bug: {}", without.said));
+            return Err(format!(
+                "seed={seed} fails without the bug: {}",
+                without.said
+            ));
         }
         return Ok(seed);
     }
-    Err(format!("not found by the seeds {first}..{}", first + SEEDS_MAX))
+    Err(format!(
+        "not found by the seeds {first}..{}",
+        first + SEEDS_MAX
+    ))
 }
 
 #[test]
@@ -91,8 +128,10 @@ fn table_names_every_bug_once() {
 
 #[test]
 fn every_planted_bug_is_found_and_only_with_it() {
-    let rows: Vec<(Row, u64)> =
-        rows().into_iter().filter_map(|row| row.seed.map(|seed| (row, seed))).collect();
+    let rows: Vec<(Row, u64)> = rows()
+        .into_iter()
+        .filter_map(|row| row.seed.map(|seed| (row, seed)))
+        .collect();
     let next = AtomicUsize::new(0);
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let wrong: Vec<String> = thread::scope(|scope| {
@@ -110,7 +149,10 @@ fn every_planted_bug_is_found_and_only_with_it() {
                 })
             })
             .collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap())
+            .collect()
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

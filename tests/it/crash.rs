@@ -21,6 +21,7 @@ use halite_tests::{program, stock};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
+use crate::seed;
 use fault::Fault;
 use imports::Imports;
 
@@ -28,21 +29,10 @@ const ROUNDS: u64 = 50;
 /// A cluster that has healed serves a write within this.
 const SERVES_WITHIN: Duration = Duration::from_secs(10);
 
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| {
-        panic!("{variable} has to be a number: found={text:?}");
-    }))
-}
-
 #[test]
 fn nothing_is_lost_doubled_or_unseen_over_random_crashes() {
-    let rounds = number("HALITE_ROUNDS").unwrap_or(ROUNDS);
-    let seed = number("HALITE_SEED").unwrap_or_else(|| rand::random::<u32>().into());
-    let again = format!(
-        "HALITE_SEED={seed} HALITE_ROUNDS={rounds} cargo test --release -p halite-tests -- --nocapture random_crashes"
-    );
-    eprintln!("crash test: seed={seed} rounds={rounds}");
+    let (seed, rounds) = (seed::seed(), seed::rounds(ROUNDS));
+    let again = seed::announce("random_crashes", seed, rounds);
     run("crash", Weight::Heavy, async |scratch| {
         crash(scratch, seed, rounds)
             .await

@@ -17,22 +17,8 @@ async fn loaded(cluster: &TestCluster, seed: u64) -> Result<Load> {
         ..LoadOptions::new(seed)
     };
     let load = Load::start(cluster, options).await?;
-    grown(&load, WARM_UP).await?;
+    load.grown(WARM_UP).await?;
     Ok(load)
-}
-
-/// Waits until so many further rows were acknowledged.
-async fn grown(load: &Load, rows: i64) -> Result<()> {
-    let wanted = load.history().newest_acknowledged() + rows;
-    halite_tests::wait::until("the load goes on", PATIENCE, async || {
-        let newest = load.history().newest_acknowledged();
-        if newest >= wanted {
-            Ok(())
-        } else {
-            Err((newest, wanted))
-        }
-    })
-    .await
 }
 
 async fn all_served(cluster: &TestCluster, load: &mut Load) -> Result<()> {
@@ -68,7 +54,7 @@ fn a_primary_that_is_told_to_stop_fails_no_request_and_ends_after_another_leads(
             }
             ensure!(leads, "the primary ended before another led");
             ensure!(took < Duration::from_secs(8), "a clean stop took {took:?}");
-            grown(&load, 50).await.context("without the old primary")?;
+            load.grown(50).await.context("without the old primary")?;
             cluster.restart(old)?;
             cluster.primary().await?;
             cluster.settle_under_load().await?;
@@ -89,7 +75,7 @@ fn a_rolling_restart_of_all_nodes_fails_no_request() {
                 cluster.restart(id)?;
                 cluster.primary().await?;
                 cluster.settle_under_load().await?;
-                grown(&load, 50).await?;
+                load.grown(50).await?;
             }
         }
         all_served(&cluster, &mut load).await
@@ -110,7 +96,7 @@ fn leadership_moves_back_and_forth_without_a_failed_request() {
                 .await
                 .with_context(|| format!("transfer to {to}"))?;
             ensure!(cluster.primary().await? == to);
-            grown(&load, 30).await?;
+            load.grown(30).await?;
         }
         all_served(&cluster, &mut load).await
     });

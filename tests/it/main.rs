@@ -2,16 +2,21 @@
 
 #![allow(clippy::disallowed_methods, reason = "real processes run in real time")]
 
+mod archive;
 mod catch_up;
 mod crash;
 mod damage;
 mod databases;
+mod forwarding;
 mod full_disk;
 mod handover;
 mod identity;
+mod ltx_stream;
 mod membership;
+mod network;
 mod reads;
 mod real_file;
 mod retries;
+mod seed;
 mod start;
 mod transactions;

@@ -22,6 +22,7 @@ pub struct TestCluster {
     pub local: LocalCluster,
     ops: Client,
     frozen: BTreeSet<u64>,
+    apart: BTreeSet<u64>,
 }
 
 impl TestCluster {
@@ -48,6 +49,7 @@ impl TestCluster {
             local,
             ops,
             frozen: BTreeSet::new(),
+            apart: BTreeSet::new(),
         };
         cluster.primary().await?;
         for database in databases {
@@ -108,12 +110,18 @@ impl TestCluster {
         self.local.nodes().iter().map(|n| n.id).collect()
     }
 
-    /// Nodes that run and are not frozen.
+    /// Nodes that run, are not frozen and belong to the side that is looked at.
     pub fn awake(&self) -> Vec<u64> {
+        let away = |id: &u64| self.frozen.contains(id) || self.apart.contains(id);
         self.ids()
             .into_iter()
-            .filter(|id| self.local.is_running(*id) && !self.frozen.contains(id))
+            .filter(|id| self.local.is_running(*id) && !away(id))
             .collect()
+    }
+
+    /// From now on nothing is expected of these nodes: they are on the other side of a partition. None: all are looked at again.
+    pub fn look_away_from(&mut self, ids: &[u64]) {
+        self.apart = ids.iter().copied().collect();
     }
 
     /// Waits until one node leads and every node that is awake follows it.

@@ -1,8 +1,9 @@
-//! Reads from one named node. The client library sends linearizable reads to the primary; here every node has to answer them itself.
+//! Calls to one named node. The client library goes to the primary; here every node has to answer for itself.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures::StreamExt as _;
 use halite_proto::v1;
 use halite_proto::v1::halite_client::HaliteClient;
 use tonic::transport::{Channel, Endpoint};
@@ -40,11 +41,7 @@ impl DirectNode {
     ) -> Result<Vec<Vec<i64>>> {
         let request = v1::QueryRequest {
             database: database.to_owned(),
-            statement: Some(v1::Statement {
-                sql: sql.to_owned(),
-                args: args.iter().map(|&n| integer(n)).collect(),
-                named_args: Vec::new(),
-            }),
+            statement: Some(statement(sql, args)),
             level: level.into(),
             timeout_ms: u32::try_from(self.timeout.as_millis())?,
             ..v1::QueryRequest::default()
@@ -54,19 +51,127 @@ impl DirectNode {
             .context("no answer in time")?
     }
 
+    /// Executes one statement by a unary call; the integers that it returns.
+    ///
+    /// # Errors
+    /// The node's, or none in time.
+    pub async fn execute(&mut self, database: &str, sql: &str) -> Result<Vec<Vec<i64>>> {
+        let request = v1::ExecuteRequest {
+            database: database.to_owned(),
+            statement: Some(statement(sql, &[])),
+            ..v1::ExecuteRequest::default()
+        };
+        let answer = tokio::time::timeout(self.timeout, self.client.execute(request))
+            .await
+            .context("no answer in time")??;
+        let result = answer.into_inner().result.context("a result")?;
+        rows(&result.rows)
+    }
+
+    /// Executes statements, each a call of its own, in one message of one pipelined stream; the integers that each returns.
+    ///
+    /// # Errors
+    /// The node's, or not all answers in time.
+    pub async fn pipelined(
+        &mut self,
+        database: &str,
+        statements: &[String],
+    ) -> Result<Vec<Vec<Vec<i64>>>> {
+        let calls = statements.iter().zip(1..).map(|(sql, id)| v1::Call {
+            id,
+            database: database.to_owned(),
+            statements: vec![statement(sql, &[])],
+            ..v1::Call::default()
+        });
+        let request = v1::SessionRequest {
+            client_id: rand::random::<[u8; 16]>().to_vec().into(),
+            calls: calls.collect(),
+            ..v1::SessionRequest::default()
+        };
+        tokio::time::timeout(self.timeout, self.answers(request))
+            .await
+            .context("not all answers came in time")?
+    }
+
+    async fn answers(&mut self, request: v1::SessionRequest) -> Result<Vec<Vec<Vec<i64>>>> {
+        let mut found = vec![None; request.calls.len()];
+        let requests = futures::stream::iter([request]).chain(futures::stream::pending());
+        let mut inbound = self.client.session(requests).await?.into_inner();
+        while found.iter().any(Option::is_none) {
+            let message = inbound.message().await?.context("the stream ended")?;
+            for reply in message.replies {
+                if let Some(error) = reply.error {
+                    bail!("call {}: {error:?}", reply.id);
+                }
+                let result = reply.results.first().context("a result")?;
+                found[reply.id as usize - 1] = Some(rows(&result.rows)?);
+            }
+        }
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Writes, as a call that is never retried. What another node leads is not handed on to it.
+    ///
+    /// # Errors
+    /// The node's, or none in time.
+    pub async fn write(&mut self, database: &str, sql: &str, args: &[i64]) -> Result<()> {
+        let call = v1::Call {
+            id: 1,
+            database: database.to_owned(),
+            statements: vec![statement(sql, args)],
+            timeout_ms: u32::try_from(self.timeout.as_millis())?,
+            ..v1::Call::default()
+        };
+        let request = v1::SessionRequest {
+            client_id: rand::random::<[u8; 16]>().to_vec().into(),
+            calls: vec![call],
+            forwarded: true,
+            ..v1::SessionRequest::default()
+        };
+        // The stream stays open until the answer is there.
+        let requests = futures::stream::iter([request]).chain(futures::stream::pending());
+        let answer = async {
+            let mut responses = self.client.session(requests).await?.into_inner();
+            while let Some(response) = responses.message().await? {
+                if let Some(reply) = response.replies.into_iter().next() {
+                    return match reply.error {
+                        None => Ok(()),
+                        Some(error) => bail!("{error:?}"),
+                    };
+                }
+            }
+            bail!("the stream ended without an answer")
+        };
+        tokio::time::timeout(self.timeout, answer)
+            .await
+            .context("no answer in time")?
+    }
+
     async fn read(&mut self, request: v1::QueryRequest) -> Result<Vec<Vec<i64>>> {
         let mut inbound = self.client.query(request).await?.into_inner();
-        let mut rows = Vec::new();
+        let mut found = Vec::new();
         while let Some(piece) = inbound.message().await? {
-            for row in piece.rows {
-                rows.push(row.values.iter().map(as_integer).collect::<Result<_>>()?);
-            }
+            found.extend(rows(&piece.rows)?);
             if piece.done {
-                return Ok(rows);
+                return Ok(found);
             }
         }
         bail!("the answer is not complete")
     }
+}
+
+fn statement(sql: &str, args: &[i64]) -> v1::Statement {
+    v1::Statement {
+        sql: sql.to_owned(),
+        args: args.iter().map(|&n| integer(n)).collect(),
+        named_args: Vec::new(),
+    }
+}
+
+fn rows(rows: &[v1::Row]) -> Result<Vec<Vec<i64>>> {
+    rows.iter()
+        .map(|row| row.values.iter().map(as_integer).collect())
+        .collect()
 }
 
 fn integer(value: i64) -> v1::Value {

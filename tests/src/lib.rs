@@ -5,10 +5,12 @@
 //! | [`program`] | the `halite` program |
 //! | [`scratch`] | the directory of one test, kept when it fails; which tests may run side by side |
 //! | [`cluster`] | a cluster under test: waiting for states, comparing files |
+//! | [`direct`] | calls to one named node, which the client library would route elsewhere |
 //! | [`history`] | what writers were told and readers saw, and whether it is as promised |
-//! | [`direct`] | reads from one named node, which the client library would route elsewhere |
 //! | [`load`] | writers and readers that record |
+//! | [`ltx_copy`] | a copy of a database made of streamed transactions |
 //! | [`pages`] | files, page by page |
+//! | [`proxy`] | the network between nodes, with faults |
 //! | [`stock`] | the `sqlite3` program |
 //! | [`wait`] | conditions with a deadline |
 //!
@@ -20,8 +22,10 @@ pub mod cluster;
 pub mod direct;
 pub mod history;
 pub mod load;
+pub mod ltx_copy;
 pub mod pages;
 pub mod program;
+pub mod proxy;
 pub mod scratch;
 pub mod stock;
 pub mod wait;

@@ -12,9 +12,9 @@ use halite_checks::{Row, WriteId};
 use tokio::sync::{RwLock, RwLockWriteGuard, watch};
 use tokio::task::JoinHandle;
 
-use crate::cluster::TestCluster;
+use crate::cluster::{PATIENCE, TestCluster};
 use crate::history::History;
-use crate::stock;
+use crate::{stock, wait};
 
 /// The table that all load goes to, and the one that big values go to.
 pub const SCHEMA: [&str; 2] = [
@@ -138,6 +138,41 @@ impl Load {
         for task in self.tasks.drain(..) {
             task.await.expect("writers and readers do not panic");
         }
+    }
+
+    /// Waits until so many further rows were acknowledged.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn grown(&self, rows: i64) -> Result<()> {
+        let wanted = self.history.newest_acknowledged() + rows;
+        wait::until("the load goes on", PATIENCE, async || {
+            let newest = self.history.newest_acknowledged();
+            if newest >= wanted {
+                Ok(())
+            } else {
+                Err((newest, wanted))
+            }
+        })
+        .await
+    }
+
+    /// Every check there is, with the writers at rest: all nodes that are awake agree and hold the same pages, the history is kept, and
+    /// nobody but Halite can write. Rows.
+    ///
+    /// # Errors
+    /// A promise was broken, or the cluster does not settle.
+    pub async fn verify(&self, cluster: &TestCluster) -> Result<usize> {
+        cluster.primary().await.context("before the checks")?;
+        let _paused = self.pause().await;
+        let primary = cluster.primary().await?;
+        cluster.check_same(&self.database).await?;
+        let rows = self.check(cluster, primary)?;
+        for id in cluster.awake() {
+            let insert = "INSERT INTO log (writer, seq, part, parts) VALUES (0, 0, 0, 1)";
+            stock::expect_fence(&cluster.file(id, &self.database), insert)?;
+        }
+        Ok(rows)
     }
 
     /// Checks the history against what one node's file holds. No writer may be at work.

@@ -43,6 +43,7 @@ impl View {
                 up: node.link.is_some(),
                 member: node.member,
                 primary: self.primary == Some(index),
+                named: matches!(need, Need::Member(id) if node.node_id == id),
                 hinted: hint.is_some_and(|hint| node.is(hint)),
                 tried: tried.contains(&node.key),
                 outstanding: node.link.as_ref().map_or(0, |link| link.outstanding()),

@@ -28,6 +28,7 @@ pub(crate) type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>
 type Replies = mpsc::UnboundedSender<Result<SessionResponse, Status>>;
 type Script = dyn Fn(&Call) -> Action + Send + Sync;
 type QueryScript = dyn Fn(&QueryRequest) -> Vec<Result<QueryResponse, Status>> + Send + Sync;
+type LtxScript = dyn Fn(&StreamLtxRequest) -> Vec<Result<StreamLtxResponse, Status>> + Send + Sync;
 
 /// What the node does with one call.
 pub(crate) enum Action {
@@ -59,6 +60,7 @@ pub(crate) struct Record {
     pub(crate) calls: Vec<Call>,
     pub(crate) transactions: Vec<String>,
     pub(crate) queries: Vec<QueryRequest>,
+    pub(crate) ltx: Vec<StreamLtxRequest>,
     pub(crate) admin: Vec<String>,
     pub(crate) sessions: u64,
     pub(crate) watches: u64,
@@ -72,6 +74,7 @@ pub(crate) struct Inner {
     pub(crate) record: watch::Sender<Record>,
     script: Mutex<Arc<Script>>,
     query_script: Mutex<Arc<QueryScript>>,
+    ltx_script: Mutex<Arc<LtxScript>>,
     pub(crate) admin_error: Mutex<Option<Error>>,
     pub(crate) image: Mutex<Vec<u8>>,
     sockets: Mutex<Vec<std::net::TcpStream>>,
@@ -159,6 +162,7 @@ impl FakeNode {
             record: watch::Sender::default(),
             script: Mutex::new(Arc::new(|_| Action::Apply)),
             query_script: Mutex::new(Arc::new(|_| Vec::new())),
+            ltx_script: Mutex::new(Arc::new(|_| Vec::new())),
             admin_error: Mutex::default(),
             image: Mutex::default(),
             sockets: Mutex::default(),
@@ -195,6 +199,17 @@ impl FakeNode {
         script: impl Fn(&QueryRequest) -> Vec<Result<QueryResponse, Status>> + Send + Sync + 'static,
     ) {
         *self.inner.query_script.lock().unwrap() = Arc::new(script);
+    }
+
+    /// From now on LTX streams bring what `script` says. After an error they end, else they stay open.
+    pub(crate) fn ltx_script(
+        &self,
+        script: impl Fn(&StreamLtxRequest) -> Vec<Result<StreamLtxResponse, Status>>
+        + Send
+        + Sync
+        + 'static,
+    ) {
+        *self.inner.ltx_script.lock().unwrap() = Arc::new(script);
     }
 
     pub(crate) fn stop_recording(&self) {

@@ -3,6 +3,7 @@
 mod admin;
 mod failover;
 mod fake_node;
+mod following;
 mod pipelining;
 mod reading;
 mod transactions;

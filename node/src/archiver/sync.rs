@@ -103,7 +103,8 @@ impl DatabaseArchive {
         }
         let mut written = 0;
         while self.txid < applied.position.txid.get() {
-            let (from, to) = (self.next_index, cluster.applied_index());
+            // Not the node's applied index: it follows what its databases show.
+            let (from, to) = (self.next_index, applied.raft_index);
             #[cfg(feature = "planted-bugs")]
             let to = match halite_planted::on(halite_planted::Bug::ArchiveUncommitted) {
                 true => u64::MAX,

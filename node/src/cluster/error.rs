@@ -47,6 +47,10 @@ impl ClusterError {
         Self::new(ErrorCode::Fenced, message)
     }
 
+    pub(crate) fn purged(message: String) -> Self {
+        Self::new(ErrorCode::Purged, message)
+    }
+
     pub(crate) fn no_such_database(name: &str) -> Self {
         Self::new(
             ErrorCode::NoSuchDatabase,

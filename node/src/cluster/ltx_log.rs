@@ -13,6 +13,9 @@ use parking_lot::Mutex;
 use super::command;
 use crate::database::{ChunkSource, CommittedLtx};
 
+/// So few entries are read rather than searched.
+const SEARCH_ENTRIES: u64 = 256;
+
 /// Where the chunks of transactions that are not closed yet lie in the log.
 #[derive(Debug, Default)]
 pub(crate) struct OpenChunks {
@@ -150,6 +153,21 @@ pub(crate) fn transactions(
             Err(error) => Some(Err(io::Error::other(error))),
         }
     })
+}
+
+/// An index from which on every transaction from `wanted` on is met, chunks included, found without reading all that comes before:
+/// nothing of a transaction lies before the closing entry of the one before it. Blocks on the disk.
+pub(crate) fn start_of(log: &LogStore, database_id: u64, wanted: u64, to: u64) -> io::Result<u64> {
+    let (mut low, mut high) = (log.indexes().start, to);
+    while high.saturating_sub(low) > SEARCH_ENTRIES {
+        let middle = low + (high - low) / 2;
+        match transactions(log, database_id, middle, high).next() {
+            Some(Err(error)) => return Err(error),
+            Some(Ok(ltx)) if ltx.command.txid < wanted => low = ltx.index + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
 }
 
 /// A closing entry together with the chunks it closes.

@@ -368,6 +368,8 @@ pub struct MemberInfo {
     #[prost(bool, tag = "3")]
     pub voter: bool,
 }
+/// Fails with INVALID if the cluster has not committed the transaction before the first one wanted, with PURGED (also later, if the
+/// receiver is slow) if the next one to send has left the node's log.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StreamLtxRequest {
     #[prost(string, tag = "1")]
@@ -378,7 +380,8 @@ pub struct StreamLtxRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StreamLtxResponse {
-    /// One transaction is one or more of these, in order; `last` is set on its final piece.
+    /// One transaction is one or more of these, in order; `last` is set on its final piece. The stream begins with an empty piece of the
+    /// first transaction, as soon as it is certain that none will be missing.
     #[prost(uint64, tag = "1")]
     pub txid: u64,
     #[prost(bytes = "bytes", tag = "2")]
@@ -390,6 +393,9 @@ pub struct StreamLtxResponse {
     pub post_checksum: ::prost::alloc::string::String,
     #[prost(uint64, tag = "5")]
     pub raft_index: u64,
+    /// Position before this transaction: 16 hex digits of the checksum.
+    #[prost(string, tag = "6")]
+    pub pre_checksum: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateDatabaseRequest {
@@ -592,6 +598,8 @@ pub enum ErrorCode {
     AlreadyExists = 11,
     /// No space on the node's disk; nothing was written.
     DiskFull = 12,
+    /// The transaction asked for has left this node's log; the archive has it, and another node's log may.
+    Purged = 13,
 }
 impl ErrorCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -613,6 +621,7 @@ impl ErrorCode {
             Self::NoSuchDatabase => "ERROR_CODE_NO_SUCH_DATABASE",
             Self::AlreadyExists => "ERROR_CODE_ALREADY_EXISTS",
             Self::DiskFull => "ERROR_CODE_DISK_FULL",
+            Self::Purged => "ERROR_CODE_PURGED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -631,6 +640,7 @@ impl ErrorCode {
             "ERROR_CODE_NO_SUCH_DATABASE" => Some(Self::NoSuchDatabase),
             "ERROR_CODE_ALREADY_EXISTS" => Some(Self::AlreadyExists),
             "ERROR_CODE_DISK_FULL" => Some(Self::DiskFull),
+            "ERROR_CODE_PURGED" => Some(Self::Purged),
             _ => None,
         }
     }

@@ -180,8 +180,18 @@ impl Halite for Service {
 
     async fn stream_ltx(
         &self,
-        _: Request<StreamLtxRequest>,
+        request: Request<StreamLtxRequest>,
     ) -> Result<Response<Self::StreamLtxStream>, Status> {
-        Err(Status::unimplemented("fake"))
+        let request = request.into_inner();
+        let script = Arc::clone(&*self.0.ltx_script.lock().unwrap());
+        let pieces = script(&request);
+        self.0.record.send_modify(|record| record.ltx.push(request));
+        let ends = pieces.iter().any(Result::is_err);
+        let pieces = futures::stream::iter(pieces);
+        Ok(Response::new(if ends {
+            pieces.boxed()
+        } else {
+            pieces.chain(futures::stream::pending()).boxed()
+        }))
     }
 }

@@ -193,7 +193,8 @@ impl Halite for SqlService {
         &self,
         request: Request<v1::StreamLtxRequest>,
     ) -> Result<Response<Self::StreamLtxStream>, Status> {
-        let stream = ltx_stream::stream(self.router.cluster().clone(), request.into_inner())?;
+        let cluster = self.router.cluster().clone();
+        let stream = ltx_stream::stream(cluster, request.into_inner()).await?;
         Ok(Response::new(self.stopping.end(stream)))
     }
 }

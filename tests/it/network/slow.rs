@@ -1,0 +1,100 @@
+//! A network that is late or narrow.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use halite_client::params;
+use halite_tests::cluster::TestCluster;
+use halite_tests::load::LoadOptions;
+use halite_tests::proxy::Conditions;
+
+use super::{Networked, run};
+
+/// How long one write takes.
+async fn write_takes(cluster: &TestCluster) -> Result<Duration> {
+    let app = cluster.ops().database("app");
+    let replace = "REPLACE INTO big (writer, seq, value) VALUES (-2, ?1, x'00')";
+    let began = Instant::now();
+    app.execute(replace, params![1]).await?;
+    Ok(began.elapsed())
+}
+
+#[test]
+fn writes_take_one_round_trip_of_a_slow_network_and_nobody_is_unseated() {
+    run("slow-network", async |scratch| {
+        let net = Networked::start(scratch, LoadOptions::new(21)).await?;
+        let (primary, _) = net.roles().await?;
+        let term = net.cluster.node_status(primary).await?.term;
+        let delay = Duration::from_millis(30);
+        let jitter = Duration::from_millis(10);
+        net.proxy.set_all(Conditions::delayed(delay, jitter));
+        net.load.grown(100).await?;
+        let took = write_takes(&net.cluster).await?;
+        ensure!(
+            took >= delay * 2,
+            "a write took {took:?}: not every one goes through a quorum"
+        );
+        let (still, _) = net.roles().await?;
+        let after = net.cluster.node_status(still).await?.term;
+        ensure!((still, after) == (primary, term), "an election for nothing");
+        net.end().await
+    });
+}
+
+#[test]
+fn a_network_slower_than_the_elections_loses_and_doubles_nothing() {
+    run("very-slow-network", async |scratch| {
+        let mut net = Networked::start(scratch, LoadOptions::new(22)).await?;
+        for round in 0..4 {
+            let (primary, others) = net.roles().await?;
+            // Old news arrives long after others lead: appends, votes and answers of terms that are over.
+            let late = Conditions::delayed(Duration::from_millis(300), Duration::from_millis(900));
+            for other in others {
+                net.proxy.set(primary, other, late);
+                if round % 2 == 1 {
+                    net.proxy.set(other, primary, late);
+                }
+            }
+            net.cluster.look_away_from(&[primary]);
+            net.load.grown(30).await?;
+            net.heal().await?;
+        }
+        net.end().await
+    });
+}
+
+#[test]
+fn big_values_over_a_narrow_network_unseat_nobody() {
+    run("narrow-network", async |scratch| {
+        let options = LoadOptions {
+            writers: 3,
+            big_percent: 0,
+            ..LoadOptions::new(23)
+        };
+        let mut net = Networked::start(scratch, options).await?;
+        let (primary, _) = net.roles().await?;
+        let term = net.cluster.node_status(primary).await?.term;
+        net.proxy.set_all(Conditions::narrow(2 << 20));
+        let app = net.cluster.ops().database("app");
+        for n in 0..2 {
+            let began = Instant::now();
+            app.with_timeout(Duration::from_secs(20))
+                .execute(
+                    "REPLACE INTO big (writer, seq, value) VALUES (-3, ?1, randomblob(?2))",
+                    params![n, 3 << 20],
+                )
+                .await?;
+            let took = began.elapsed();
+            ensure!(
+                took > Duration::from_secs(1),
+                "3 MiB went through 2 MiB/s in {took:?}"
+            );
+        }
+        let (still, _) = net.roles().await?;
+        let after = net.cluster.node_status(still).await?.term;
+        ensure!((still, after) == (primary, term), "an election for nothing");
+        net.load.grown(20).await?;
+        net.heal().await?;
+        net.end().await
+    });
+}
