@@ -133,6 +133,11 @@ impl Operation for PipelinedCall<'_> {
             self.id = self.cluster.ledger.open_read();
             self.call.id = self.id.get();
         }
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::RetryUnderNewKey) && attempt.retry {
+            self.id = self.cluster.ledger.open();
+            self.call.id = self.id.get();
+        }
         self.call.retry = attempt.retry;
         self.call.timeout_ms = saturating_ms(timeout);
         self.call.session_index = self.token.get();

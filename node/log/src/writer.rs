@@ -199,9 +199,17 @@ impl Writer {
                         body,
                     });
                 }
+                #[cfg(feature = "planted-bugs")]
+                if halite_planted::on(halite_planted::Bug::LogAppendUnsynced) {
+                    return Ok(false);
+                }
                 Ok(!entries.is_empty())
             }
             Op::Truncate { after, .. } => {
+                #[cfg(feature = "planted-bugs")]
+                if halite_planted::on(halite_planted::Bug::LogTruncateForgotten) {
+                    return Ok(false);
+                }
                 let from = key(after.map_or(0, |id| id.index + 1)).to_vec();
                 changes.push(Change::DeleteRange {
                     family: Family::Log,
@@ -215,7 +223,15 @@ impl Writer {
                 Ok(self.plan_purge(*upto, group))
             }
             Op::Vote { vote, .. } => {
+                #[cfg(feature = "planted-bugs")]
+                if halite_planted::on(halite_planted::Bug::VoteInMemory) {
+                    return Ok(false);
+                }
                 changes.push(put(Family::Vote, shared::KEY_VOTE, &encode_vote(vote)));
+                #[cfg(feature = "planted-bugs")]
+                if halite_planted::on(halite_planted::Bug::VoteUnsynced) {
+                    return Ok(false);
+                }
                 Ok(true)
             }
             Op::Committed { committed } => {
@@ -276,6 +292,8 @@ impl Writer {
     /// The batch is on disk: changes the in-memory image, then tells everyone.
     fn finish(&mut self, group: Group) {
         let synced = group.durability != Durability::Lazy;
+        #[cfg(feature = "planted-bugs")]
+        let synced = synced || halite_planted::on(halite_planted::Bug::LogAppendUnsynced);
         let flushed = {
             let mut tail = self.shared.tail.lock();
             for op in &group.ops {

@@ -177,6 +177,8 @@ impl Applier {
             redo,
         );
         fill(&mut sink)?;
+        #[cfg(feature = "planted-bugs")]
+        let redo = redo && !halite_planted::on(halite_planted::Bug::RedoKeepsWal);
         if redo {
             // SAFETY: the connection is open and borrowed by the sink.
             let main = unsafe { vfs::lower_file(&self.state) }.ok_or(ApplyError::File {

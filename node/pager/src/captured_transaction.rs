@@ -79,6 +79,11 @@ impl<'a> CapturedTransaction<'a> {
             pages,
         };
         transaction.add_unwritten(index)?;
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::CaptureSkipsPage) && transaction.pages.len() > 3
+        {
+            transaction.pages.truncate(transaction.pages.len() - 1);
+        }
         Ok(transaction)
     }
 

@@ -161,6 +161,10 @@ impl WriteTransaction {
         if page_count == 0 {
             return wal.write(bytes, offset);
         }
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::CommitFrameBeforeGate) {
+            let _ = wal.write(bytes, offset);
+        }
         match self.decide(shared, wal, frame, page_count) {
             Ok(commit) => {
                 if let Some(state) = shared.committed.lock().as_mut() {

@@ -105,6 +105,11 @@ impl DatabaseArchive {
         while self.txid < applied.position.txid.get() {
             // Not the node's applied index: it follows what its databases show.
             let (from, to) = (self.next_index, applied.raft_index);
+            #[cfg(feature = "planted-bugs")]
+            let to = match halite_planted::on(halite_planted::Bug::ArchiveUncommitted) {
+                true => u64::MAX,
+                false => to,
+            };
             let (log, after) = (cluster.shared().log.clone(), self.txid);
             let collected = blocking(cluster.host(), move || collect(&log, id, after, from, to));
             let collected = collected.await??;
@@ -211,6 +216,12 @@ fn collect(
         }
         let mut bytes = Vec::new();
         ltx.reader().read_to_end(&mut bytes)?;
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::ArchiveSkipsTransaction)
+            && merged.transactions == 1
+        {
+            continue;
+        }
         match merged.batch.push(bytes.into()) {
             Ok(()) => {}
             Err(BatchError::Full { .. }) => break,

@@ -197,6 +197,10 @@ impl Identity {
             });
         }
         let from = number(FROM)?;
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::AnyInstanceWelcome) {
+            return Ok(from);
+        }
         let found = text(FROM_INSTANCE)?;
         if known
             .instances

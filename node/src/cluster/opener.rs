@@ -245,6 +245,10 @@ struct MetaCheckpoints {
 
 impl CheckpointStore for MetaCheckpoints {
     fn save_target(&self, db: DatabaseId, k: &v1::DatabaseCheckpoint) -> io::Result<()> {
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::CheckpointTargetUnsaved) {
+            return Ok(());
+        }
         self.log
             .meta_put_blocking(
                 vec![(key(db.get(), TARGET), Some(k.encode_to_vec().into()))],

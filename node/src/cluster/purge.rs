@@ -28,6 +28,10 @@ pub(crate) struct Limits {
 
 /// The last index to purge, if it is worth it.
 pub(crate) fn purge_to(limits: Limits) -> Option<u64> {
+    #[cfg(feature = "planted-bugs")]
+    if halite_planted::on(halite_planted::Bug::PurgePastCheckpoint) {
+        return Some(limits.applied);
+    }
     if limits.log_bytes < TAIL_BYTES_MIN {
         return None;
     }

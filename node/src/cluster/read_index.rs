@@ -110,7 +110,15 @@ async fn round(raft: &Raft<TypeConfig, StateMachine>, transport: &Transport) -> 
 
 /// One quorum round on the primary.
 pub(crate) async fn local_round(raft: &Raft<TypeConfig, StateMachine>) -> Answer {
+    #[cfg(feature = "planted-bugs")]
+    if halite_planted::on(halite_planted::Bug::StalePrimaryReads) {
+        return Ok(0);
+    }
     match raft.get_read_log_id(ReadPolicy::ReadIndex).await {
+        #[cfg(feature = "planted-bugs")]
+        Ok((_, applied)) if halite_planted::on(halite_planted::Bug::ReadIndexBeforeBlank) => {
+            Ok(applied.map_or(0, |id| id.index()))
+        }
         Ok((read_log_id, _applied)) => Ok(read_log_id.index()),
         Err(error) => Err(ClusterError::unavailable(format!(
             "no quorum confirmed the read: {error}"

@@ -64,6 +64,8 @@ pub(crate) fn desired(metrics: &Metrics, quorum_age: Option<Duration>, lease: Du
     match metrics.state {
         ServerState::Leader => {
             let alone = membership.voter_ids().all(|id| id == metrics.id);
+            #[cfg(feature = "planted-bugs")]
+            let alone = alone || halite_planted::on(halite_planted::Bug::StalePrimaryReads);
             if alone || quorum_age.is_some_and(|age| age <= lease) {
                 Role::Primary {
                     term: metrics.current_term,
@@ -133,6 +135,10 @@ async fn step_down(cluster: &Cluster, role: &watch::Sender<Role>, to: Role) {
     } else {
         to
     });
+    #[cfg(feature = "planted-bugs")]
+    if halite_planted::on(halite_planted::Bug::LanesStayOpen) {
+        return;
+    }
     let closing: Vec<_> = cluster
         .shared()
         .all_databases()

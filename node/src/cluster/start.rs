@@ -321,6 +321,10 @@ async fn recover(
             .map_err(|e| corrupt(format!("checkpoint: {e}")))?;
         to = to.max(target.raft_index);
     }
+    #[cfg(feature = "planted-bugs")]
+    if halite_planted::on(halite_planted::Bug::RedoPastCommitted) {
+        to = to.max(log.indexes().end.saturating_sub(1));
+    }
     let open_chunks = OpenChunks::default();
     let first = log.indexes().start.max(known + 1);
     for entry in ltx_log::entries(&log, first, to) {

@@ -78,6 +78,12 @@ impl DatabaseSnapshot {
             if pgno == page_size.lock_page() || (!every_page && theirs == Some(ours.get())) {
                 continue;
             }
+            #[cfg(feature = "planted-bugs")]
+            if halite_planted::on(halite_planted::Bug::DiffSkipsPage) && written == 1 && !every_page
+            {
+                written += 1;
+                continue;
+            }
             self.pages
                 .read_page(pgno, &mut page)
                 .map_err(io::Error::other)?;

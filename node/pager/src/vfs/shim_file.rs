@@ -276,6 +276,13 @@ unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: sqlite3_int64) -> c
 unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
     // SAFETY: SQLite calls methods on open files only.
     let shim = unsafe { shim(file) };
+    #[cfg(feature = "planted-bugs")]
+    if halite_planted::on(halite_planted::Bug::CheckpointUnsynced)
+        && shim.kind == FileKind::Database
+    {
+        shim.shared.main_synced(ffi::SQLITE_OK);
+        return ffi::SQLITE_OK;
+    }
     let code = shim.lower.sync(flags);
     if shim.kind == FileKind::Database {
         shim.shared.main_synced(code);

@@ -54,6 +54,14 @@ impl Lane {
             page_count: self.applied.page_count,
             sessions: Some(self.sessions.to_proto()),
         };
+        #[cfg(feature = "planted-bugs")]
+        let record = match halite_planted::on(halite_planted::Bug::CheckpointWithoutSessions) {
+            true => v1::DatabaseCheckpoint {
+                sessions: None,
+                ..record
+            },
+            false => record,
+        };
         self.checkpoints
             .save_target(self.spec.id, &record)
             .map_err(|error| {

@@ -124,8 +124,30 @@ impl LaneGate {
             return Decision::NotProposed(self.closed_error());
         }
         let txid = armed.position.txid.next();
+        #[cfg(feature = "planted-bugs")]
+        let outcomes = armed.outcomes.clone();
         if let Err(error) = self.propose(transaction, armed, txid, proposal_id) {
             return Decision::NotProposed(error);
+        }
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::GateOpenAtProposal) {
+            let command = v1::LtxCommand {
+                txid: txid.get(),
+                post_checksum: transaction.post_checksum().get(),
+                commit_pages: transaction.page_count(),
+                outcomes,
+                ..v1::LtxCommand::default()
+            };
+            let ltx = crate::database::CommittedLtx {
+                index: 0,
+                term: 0,
+                command,
+                chunks: None,
+            };
+            return Decision::Open(PendingApply {
+                ltx,
+                reply: tokio::sync::oneshot::channel().0,
+            });
         }
         self.wait(txid, proposal_id)
     }
@@ -152,6 +174,11 @@ impl LaneGate {
                     return (!ordered.is_empty()).then_some(Decision::Unknown);
                 };
                 let command = &next.ltx.command;
+                #[cfg(feature = "planted-bugs")]
+                let proposal_id = match halite_planted::on(halite_planted::Bug::GateTakesAnyEntry) {
+                    true => command.proposal_id,
+                    false => proposal_id,
+                };
                 if command.txid == txid.get() && command.proposal_id != proposal_id
                     || command.txid > txid.get()
                 {
@@ -167,7 +194,14 @@ impl LaneGate {
                 let _ = next.reply.send(Ok(()));
             }
         });
-        decision.unwrap_or(Decision::Unknown)
+        let decision = decision.unwrap_or(Decision::Unknown);
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::UnknownToldAsRefused)
+            && matches!(decision, Decision::Unknown)
+        {
+            return Decision::NotProposed(self.closed_error());
+        }
+        decision
     }
 
     fn propose(

@@ -46,6 +46,16 @@ impl Lane {
         if self.inbox.start_transaction(id) && reply.send(Ok(())).is_ok() {
             end = self.take_steps(&mut progress);
         }
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::AbandonedTransactionCommits)
+            && !self.writer_is_idle()
+        {
+            self.arm(outcomes(&progress));
+            let _ = self.own("COMMIT");
+            if let Decision::Open(entry) = self.gate.take_decision() {
+                self.unwritten = self.finish_own(entry).err();
+            }
+        }
         if !self.writer_is_idle()
             && let Err(error) = self.own("ROLLBACK")
         {
@@ -116,6 +126,12 @@ impl Lane {
                     }
                 }
                 Step::Rollback { reply } => {
+                    #[cfg(feature = "planted-bugs")]
+                    if halite_planted::on(halite_planted::Bug::AbandonedTransactionCommits)
+                        && reply.is_none()
+                    {
+                        return failure::invalid("the transaction was rolled back");
+                    }
                     if let Err(error) = self.own("ROLLBACK") {
                         tracing::error!(database = %self.spec.name, %error, "rollback failed");
                     }

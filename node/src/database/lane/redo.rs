@@ -86,6 +86,10 @@ fn follow(redone: &mut Redone, redo: Redo, spool: &mut RedoSpool) -> Result<(), 
 }
 
 fn apply(applier: &mut Applier, applied: Applied, spool: &mut RedoSpool) -> Result<(), PagesError> {
+    #[cfg(feature = "planted-bugs")]
+    if halite_planted::on(halite_planted::Bug::RedoSkipped) {
+        return Ok(());
+    }
     let target = ApplyTarget {
         page_count: applied.page_count,
         expected_pre: None,

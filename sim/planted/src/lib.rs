@@ -1,0 +1,103 @@
+//! Planted bugs: faults put into Halite on purpose, to prove that the simulation finds them.
+//!
+//! The crates of Halite ask [`on`] at the places in question, behind their feature `planted-bugs`: a build without it holds nothing of this.
+//! One bug at most is on in a process, named by the environment variable [`VARIABLE`]. What each of them breaks, and which check finds it,
+//! stands in `bugs.md` beside this crate's manifest; the simulation's test `planted` reads that table. Decides nothing else.
+
+use std::sync::OnceLock;
+
+/// Names the bug that is on in this process.
+pub const VARIABLE: &str = "HALITE_PLANTED_BUG";
+
+macro_rules! bugs {
+    ($($bug:ident = $name:literal,)*) => {
+        /// A fault of Halite that is there only when asked for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs)]
+        pub enum Bug {
+            $($bug,)*
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$bug,)*];
+
+            /// Its name in [`VARIABLE`] and in the table.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$bug => $name,)*
+                }
+            }
+        }
+    };
+}
+
+bugs! {
+    LogAppendUnsynced = "log-append-unsynced",
+    LogTruncateForgotten = "log-truncate-forgotten",
+    VoteInMemory = "vote-in-memory",
+    VoteUnsynced = "vote-unsynced",
+    GateOpenAtProposal = "gate-open-at-proposal",
+    GateTakesAnyEntry = "gate-takes-any-entry",
+    UnknownToldAsRefused = "unknown-told-as-refused",
+    LanesStayOpen = "lanes-stay-open",
+    StalePrimaryReads = "stale-primary-reads",
+    ReadIndexBeforeBlank = "read-index-before-blank",
+    RedoSkipped = "redo-skipped",
+    RedoKeepsWal = "redo-keeps-wal",
+    RedoPastCommitted = "redo-past-committed",
+    CheckpointUnsynced = "checkpoint-unsynced",
+    CheckpointTargetUnsaved = "checkpoint-target-unsaved",
+    CheckpointWithoutSessions = "checkpoint-without-sessions",
+    RetryRunsAgain = "retry-runs-again",
+    RetryUnderNewKey = "retry-under-new-key",
+    SessionTokenIgnored = "session-token-ignored",
+    ApplyBeforeFlush = "apply-before-flush",
+    PurgePastCheckpoint = "purge-past-checkpoint",
+    CommitFrameBeforeGate = "commit-frame-before-gate",
+    AbandonedTransactionCommits = "abandoned-transaction-commits",
+    CaptureSkipsPage = "capture-skips-page",
+    DiffSkipsPage = "diff-skips-page",
+    DiffUnchecked = "diff-unchecked",
+    ChunkLeftOut = "chunk-left-out",
+    ArchiveUncommitted = "archive-uncommitted",
+    ArchiveSkipsTransaction = "archive-skips-transaction",
+    AnyInstanceWelcome = "any-instance-welcome",
+}
+
+/// Whether `bug` is on in this process.
+///
+/// # Panics
+/// The environment asks for a bug that there is not.
+pub fn on(bug: Bug) -> bool {
+    static CHOSEN: OnceLock<Option<Bug>> = OnceLock::new();
+    let chosen =
+        *CHOSEN.get_or_init(|| {
+            let name = std::env::var(VARIABLE)
+                .ok()
+                .filter(|name| !name.is_empty())?;
+            let found = Bug::ALL.iter().find(|bug| bug.name() == name);
+            Some(*found.unwrap_or_else(|| {
+                panic!("there is no planted bug of that name: {VARIABLE}={name}")
+            }))
+        });
+    chosen == Some(bug)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_apart_and_nothing_is_on_unasked() {
+        for (n, bug) in Bug::ALL.iter().enumerate() {
+            assert!(
+                Bug::ALL[n + 1..]
+                    .iter()
+                    .all(|other| other.name() != bug.name()),
+                "{bug:?}"
+            );
+            assert!(!on(*bug), "{bug:?}");
+        }
+    }
+}

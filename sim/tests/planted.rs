@@ -1,0 +1,158 @@
+//! Every planted bug is found: the table in `planted/bugs.md` says from which seed on, and by which checks.
+//!
+//! Seeds shift whenever plans change, so each bug gets a few seeds. The seed that found it is printed, and has to pass without the bug.
+//! To repeat one: `HALITE_PLANTED_BUG=<name> halite-sim --seed <seed>`, built with the feature `planted-bugs`.
+
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use halite_planted::{Bug, VARIABLE};
+
+const TABLE: &str = include_str!("../planted/bugs.md");
+/// Seeds tried for each bug, from the one in the table on.
+const SEEDS_MAX: u64 = 12;
+
+/// A row of the table.
+#[derive(Clone, Debug)]
+struct Row {
+    bug: String,
+    /// Any of these.
+    caught_by: Vec<String>,
+    /// `None`: no workload or fault brings it to light yet, and the table says what is missing.
+    seed: Option<u64>,
+}
+
+fn rows() -> Vec<Row> {
+    let cells = |line: &str| -> Vec<String> {
+        line.trim_matches('|')
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect()
+    };
+    TABLE
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| match cells(line).as_slice() {
+            [bug, _what, _place, caught_by, seed] => Row {
+                bug: bug.trim_matches('`').to_owned(),
+                caught_by: caught_by
+                    .split(',')
+                    .map(|name| name.trim().to_owned())
+                    .collect(),
+                seed: seed.parse().ok(),
+            },
+            other => panic!("not a row of five cells: {other:?}"),
+        })
+        .collect()
+}
+
+/// What a run printed last, and whether it found a violation.
+struct Run {
+    violated: bool,
+    said: String,
+}
+
+fn run(seed: u64, bug: Option<&str>) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_halite-sim"));
+    command
+        .args(["--seed", &seed.to_string()])
+        .env_remove(VARIABLE)
+        .env_remove("RUST_LOG");
+    command.envs(bug.map(|bug| (VARIABLE, bug)));
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    let code = child.wait().unwrap().code();
+    // Anything else is no verdict: a bug that makes the simulation itself fail is not found by a check.
+    assert!(
+        matches!(code, Some(0 | 1)),
+        "seed={seed} bug={bug:?} code={code:?} said={said}"
+    );
+    Run {
+        violated: code == Some(1),
+        said,
+    }
+}
+
+/// The seed that found the bug, or why it does not count as found.
+fn find(row: &Row, first: u64) -> Result<u64, String> {
+    for seed in first..first + SEEDS_MAX {
+        let with = run(seed, Some(&row.bug));
+        if !with.violated {
+            continue;
+        }
+        if !row
+            .caught_by
+            .iter()
+            .any(|property| with.said.contains(property))
+        {
+            return Err(format!(
+                "seed={seed} found by another check than {:?}: {}",
+                row.caught_by, with.said
+            ));
+        }
+        let without = run(seed, None);
+        if without.violated {
+            return Err(format!(
+                "seed={seed} fails without the bug: {}",
+                without.said
+            ));
+        }
+        return Ok(seed);
+    }
+    Err(format!(
+        "not found by the seeds {first}..{}",
+        first + SEEDS_MAX
+    ))
+}
+
+#[test]
+fn table_names_every_bug_once() {
+    let mut named: Vec<String> = rows().into_iter().map(|row| row.bug).collect();
+    let mut known: Vec<String> = Bug::ALL.iter().map(|bug| bug.name().to_owned()).collect();
+    named.sort();
+    known.sort();
+    assert_eq!(named, known);
+}
+
+#[test]
+fn every_planted_bug_is_found_and_only_with_it() {
+    let rows: Vec<(Row, u64)> = rows()
+        .into_iter()
+        .filter_map(|row| row.seed.map(|seed| (row, seed)))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let wrong: Vec<String> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut wrong = Vec::new();
+                    while let Some((row, first)) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        match find(row, *first) {
+                            Ok(seed) => println!("{} found by seed {seed}", row.bug),
+                            Err(why) => wrong.push(format!("{}: {why}", row.bug)),
+                        }
+                    }
+                    wrong
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap())
+            .collect()
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
