@@ -191,14 +191,15 @@ impl Cluster {
                 Some(leader) if leader != own => return Ok(leader),
                 _ => {}
             }
-            if tokio::time::timeout_at(deadline, super::server_changed(&mut watch))
-                .await
-                .is_err()
-            {
-                return Err(ClusterError::unavailable(format!(
-                    "node {target} did not take over within {} s: leadership stays where it was",
-                    TRANSFER_TIMEOUT.as_secs()
-                )));
+            match tokio::time::timeout_at(deadline, super::server_changed(&mut watch)).await {
+                // Raft that has stopped changes nothing any more: waiting on would be an endless loop.
+                Ok(changed) => changed?,
+                Err(_) => {
+                    return Err(ClusterError::unavailable(format!(
+                        "node {target} did not take over within {} s: leadership stays where it was",
+                        TRANSFER_TIMEOUT.as_secs()
+                    )));
+                }
             }
         }
     }
