@@ -4,6 +4,7 @@
 //! does. Writes at a follower are handed on to the primary by the follower.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use halite_checks::{Insert, Level, ReadRows};
 use halite_client::Client;
@@ -26,16 +27,14 @@ pub async fn run(mut session: Session) -> Option<()> {
     let (mut token, mut newest, mut seq) = (0, 0, 0);
     loop {
         session.pause().await?;
-        let Some(node) = nodes.choose(&mut session.rng).copied() else {
-            return None;
-        };
-        if !clients.contains_key(&node) {
-            match session.connect_to(node).await {
-                Ok(client) => clients.insert(node, client),
+        let node = nodes.choose(&mut session.rng).copied()?;
+        let client = match clients.entry(node) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => match session.connect_to(node).await {
+                Ok(client) => new.insert(client),
                 Err(_) => continue,
-            };
-        }
-        let client = &clients[&node];
+            },
+        };
         client.observe_token(token);
         let database = client
             .database(&session.database)
