@@ -2,7 +2,7 @@
 //!
 //! Owns how a connection is made; the simulation supplies its own [`Connector`]. Never retries: openraft and the callers decide.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_millis(1000);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a channel is for: bulk transfers must not stand in the way of heartbeats, so each has its own connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Purpose {
     Append,
     Control,
@@ -69,7 +69,8 @@ pub(crate) type Peer = PeerClient<InterceptedService<Channel, Sign>>;
 pub(crate) struct Transport {
     identity: Arc<Identity>,
     connector: Arc<dyn Connector>,
-    channels: Mutex<HashMap<(String, Purpose), Channel>>,
+    /// In order, so that they are also closed in an order that repeats.
+    channels: Mutex<BTreeMap<(String, Purpose), Channel>>,
 }
 
 impl Transport {
