@@ -17,7 +17,22 @@ struct Line {
 }
 
 impl Line {
+    /// A port that was free a moment ago may be another test's by now: then others are tried.
     async fn open() -> Result<Self> {
+        loop {
+            let opened = Self::try_open().await;
+            let taken = |error: &anyhow::Error| {
+                let error = error.downcast_ref::<std::io::Error>();
+                error.is_some_and(|e| e.kind() == std::io::ErrorKind::AddrInUse)
+            };
+            match opened {
+                Err(error) if taken(&error) => {}
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn try_open() -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let proxy = Proxy::start(dir.path(), 2).await?;
         let place = proxy.places[&2].clone();
