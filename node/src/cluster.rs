@@ -9,7 +9,7 @@
 
 pub(crate) mod catalog;
 mod chores;
-mod command;
+pub(crate) mod command;
 mod convert;
 pub(crate) mod error;
 pub(crate) mod formation;
@@ -51,6 +51,7 @@ use tokio::time::Instant;
 
 pub use error::ClusterError;
 pub use formation::FirstMember;
+pub use purge::PurgeRules;
 pub use start::{ClusterOptions, StartError};
 pub use transport::{Connector, TcpConnector};
 

@@ -32,7 +32,7 @@ use crate::cluster::{Cluster, ClusterError, ClusterOptions, StartError};
 use crate::config::Config;
 use crate::database::{ReaderPool, blocking};
 pub use listener::{Connection, Incoming, Listener, TcpPorts};
-pub use node_view::{LogEntryView, NodeView};
+pub use node_view::{LogEntryView, LogView, NodeView, TransactionView};
 
 /// Calls that are under way when the node stops get this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -5,14 +5,29 @@ use super::Cluster;
 use super::error::ClusterError;
 use super::opener;
 
-/// Bytes of log kept for followers that are behind, and for the archiver: beyond it they catch up by page diff or snapshot.
-const TAIL_BYTES_MAX: u64 = 1 << 30;
-/// Bytes of log always kept, so that a short outage of a follower is healed from the log.
-const TAIL_BYTES_MIN: u64 = 64 << 20;
-/// Purging fewer entries than this is not worth a tombstone, unless they are large.
-const ENTRIES_MIN: u64 = 10_000;
-/// Purging entries of this size together is, however few they are.
-const BYTES_MIN: u64 = 32 << 20;
+/// When purging begins, and when it is worth it. Settings only for the simulation, whose logs are small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PurgeRules {
+    /// Bytes of log kept for followers that are behind, and for the archiver: beyond it they catch up by page diff or snapshot.
+    pub tail_bytes_max: u64,
+    /// Bytes of log always kept, so that a short outage of a follower is healed from the log.
+    pub tail_bytes_min: u64,
+    /// Purging fewer entries than this is not worth a tombstone, unless they are large.
+    pub entries_min: u64,
+    /// Purging entries of this size together is, however few they are.
+    pub bytes_min: u64,
+}
+
+impl Default for PurgeRules {
+    fn default() -> Self {
+        Self {
+            tail_bytes_max: 1 << 30,
+            tail_bytes_min: 64 << 20,
+            entries_min: 10_000,
+            bytes_min: 32 << 20,
+        }
+    }
+}
 
 /// What limits a purge. Indexes are the last entry that each could let go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,23 +42,23 @@ pub(crate) struct Limits {
 }
 
 /// The last index to purge, if it is worth it.
-pub(crate) fn purge_to(limits: Limits) -> Option<u64> {
+pub(crate) fn purge_to(rules: &PurgeRules, limits: Limits) -> Option<u64> {
     #[cfg(feature = "planted-bugs")]
     if halite_planted::on(halite_planted::Bug::PurgePastCheckpoint) {
         return Some(limits.applied);
     }
-    if limits.log_bytes < TAIL_BYTES_MIN {
+    if limits.log_bytes < rules.tail_bytes_min {
         return None;
     }
     let mut to = limits.applied.min(limits.checkpointed);
-    if limits.log_bytes < TAIL_BYTES_MAX {
+    if limits.log_bytes < rules.tail_bytes_max {
         to = to.min(limits.wanted_by_others);
     }
     let entries = to.saturating_sub(limits.first);
     let all_entries = limits.applied.saturating_sub(limits.first).max(1);
     // Entries are taken to be of one size.
     let bytes = u128::from(limits.log_bytes) * u128::from(entries) / u128::from(all_entries);
-    (entries >= ENTRIES_MIN || bytes >= u128::from(BYTES_MIN)).then_some(to)
+    (entries >= rules.entries_min || bytes >= u128::from(rules.bytes_min)).then_some(to)
 }
 
 pub(crate) async fn purge(cluster: &Cluster) -> Result<(), ClusterError> {
@@ -91,7 +106,7 @@ pub(crate) async fn purge(cluster: &Cluster) -> Result<(), ClusterError> {
         wanted_by_others,
         log_bytes: shared.log.log_bytes(),
     };
-    let Some(to) = purge_to(limits) else {
+    let Some(to) = purge_to(&cluster.options.purge, limits) else {
         return Ok(());
     };
     // openraft purges only what a snapshot covers; ours costs nothing.
@@ -113,24 +128,34 @@ pub(crate) async fn purge(cluster: &Cluster) -> Result<(), ClusterError> {
 mod tests {
     use super::*;
 
+    const RULES: PurgeRules = PurgeRules {
+        tail_bytes_max: 1 << 30,
+        tail_bytes_min: 64 << 20,
+        entries_min: 10_000,
+        bytes_min: 32 << 20,
+    };
+
     fn limits() -> Limits {
         Limits {
             first: 1,
             applied: 100_000,
             checkpointed: 90_000,
             wanted_by_others: 80_000,
-            log_bytes: TAIL_BYTES_MIN,
+            log_bytes: RULES.tail_bytes_min,
         }
     }
 
     #[test]
     fn nothing_that_anybody_needs_is_purged() {
-        assert_eq!(purge_to(limits()), Some(80_000));
+        assert_eq!(purge_to(&RULES, limits()), Some(80_000));
         assert_eq!(
-            purge_to(Limits {
-                wanted_by_others: 95_000,
-                ..limits()
-            }),
+            purge_to(
+                &RULES,
+                Limits {
+                    wanted_by_others: 95_000,
+                    ..limits()
+                }
+            ),
             Some(90_000)
         );
     }
@@ -138,11 +163,14 @@ mod tests {
     #[test]
     fn log_past_the_cap_is_purged_without_regard_to_others_but_never_past_the_checkpoint() {
         assert_eq!(
-            purge_to(Limits {
-                log_bytes: TAIL_BYTES_MAX,
-                wanted_by_others: 5,
-                ..limits()
-            }),
+            purge_to(
+                &RULES,
+                Limits {
+                    log_bytes: RULES.tail_bytes_max,
+                    wanted_by_others: 5,
+                    ..limits()
+                }
+            ),
             Some(90_000)
         );
     }
@@ -150,17 +178,23 @@ mod tests {
     #[test]
     fn small_log_or_small_gain_is_left_alone() {
         assert_eq!(
-            purge_to(Limits {
-                log_bytes: TAIL_BYTES_MIN - 1,
-                ..limits()
-            }),
+            purge_to(
+                &RULES,
+                Limits {
+                    log_bytes: RULES.tail_bytes_min - 1,
+                    ..limits()
+                }
+            ),
             None
         );
         assert_eq!(
-            purge_to(Limits {
-                first: 79_000,
-                ..limits()
-            }),
+            purge_to(
+                &RULES,
+                Limits {
+                    first: 79_000,
+                    ..limits()
+                }
+            ),
             None
         );
     }
@@ -174,12 +208,15 @@ mod tests {
             wanted_by_others: 395,
             log_bytes: 400 << 20,
         };
-        assert_eq!(purge_to(few), Some(390));
+        assert_eq!(purge_to(&RULES, few), Some(390));
         assert_eq!(
-            purge_to(Limits {
-                wanted_by_others: 10,
-                ..few
-            }),
+            purge_to(
+                &RULES,
+                Limits {
+                    wanted_by_others: 10,
+                    ..few
+                }
+            ),
             None
         );
     }

@@ -93,11 +93,7 @@ pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
         };
         let now = cluster.metrics();
         // Also when all that is heard of the failure is that nothing will change any more.
-        if let Err(fatal) = &now.running_state {
-            cluster.failure.send_replace(Some(fatal.to_string()));
-            break;
-        }
-        if over {
+        if over || now.running_state.is_err() {
             break;
         }
         cluster
@@ -122,6 +118,11 @@ pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
             }
         }
     }
+    let why = match &cluster.metrics().running_state {
+        Err(fatal) => fatal.to_string(),
+        Ok(()) => "raft has stopped".to_owned(),
+    };
+    cluster.failure.send_replace(Some(why));
     let last = *role.borrow();
     if let Role::Primary { .. } = last {
         step_down(&cluster, &role, Role::Follower).await;

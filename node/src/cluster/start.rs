@@ -29,6 +29,7 @@ use super::identity::Identity;
 use super::ltx_log::{self, OpenChunks};
 use super::network::NetworkFactory;
 use super::opener::{self, Opener, RaftProposer};
+use super::purge::PurgeRules;
 use super::read_index::ReadIndex;
 use super::role::{self, Role};
 use super::state_machine::{Shared, StateMachine, catalog_key};
@@ -64,6 +65,8 @@ pub struct ClusterOptions {
     pub databases: Vec<(String, u32)>,
     /// Entries are kept until they are archived, up to a cap.
     pub archived: bool,
+    /// What leaves the log, and when.
+    pub purge: PurgeRules,
     /// Keeps the log on a disk in memory instead of in the data directory: for the simulation.
     pub log_disk: Option<MemDisk>,
     /// How peers are reached.

@@ -3,16 +3,18 @@
 //! For programs that embed a node and for the simulation, whose checks look at every node after every step. Only looks: what changes
 //! something goes through the client protocol.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::io;
 use std::sync::{Arc, Weak};
 
-use halite_log::EntryPayload;
+use halite_log::{EntryPayload, LogId};
 use halite_proto::v1;
+use halite_proto::v1::command::Kind;
 
 use crate::api::grpc;
 use crate::cluster::role::Role;
-use crate::cluster::{Cluster, ltx_log};
+use crate::cluster::{Cluster, command, ltx_log};
 
 /// See the module. Does not keep the node alive.
 #[derive(Clone)]
@@ -29,6 +31,36 @@ pub struct LogEntryView {
     pub term: u64,
     /// Of what it carries: two entries of one digest carry the same.
     pub digest: u64,
+    /// The transaction that it closes.
+    pub transaction: Option<TransactionView>,
+}
+
+/// A transaction as its entry in the log describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransactionView {
+    /// Of its database.
+    pub database_id: u64,
+    /// Its number in the database.
+    pub txid: u64,
+    /// Checksum of the database after it.
+    pub checksum: u64,
+}
+
+/// The ends of a node's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogView {
+    /// Index of the first entry; what was before is purged.
+    pub first: u64,
+    /// Index after the last entry.
+    pub end: u64,
+    /// Last index that is purged.
+    pub purged: u64,
+    /// Last index that is known to be on the disk.
+    pub flushed: u64,
+    /// Last index that a snapshot covers.
+    pub snapshot: u64,
+    /// The vote that is on the disk: term, whom it is for, and whether a quorum has granted it.
+    pub vote: (u64, u64, bool),
 }
 
 impl NodeView {
@@ -63,6 +95,40 @@ impl NodeView {
         Some(entries.map(|entry| entry.map(view)).collect())
     }
 
+    /// Where the node's log begins and ends; `None` once the node is gone.
+    pub fn log(&self) -> Option<LogView> {
+        let cluster = self.cluster.upgrade()?;
+        let log = &cluster.shared().log;
+        let index = |id: Option<LogId>| id.map_or(0, |id| id.index());
+        let indexes = log.indexes();
+        Some(LogView {
+            first: indexes.start,
+            end: indexes.end,
+            purged: index(log.purged_log_id()),
+            flushed: log.flushed().borrow().unwrap_or(0),
+            snapshot: index(cluster.metrics().snapshot),
+            vote: log.vote().map_or((0, 0, false), |vote| {
+                (
+                    vote.leader_id.term,
+                    vote.leader_id.voted_for,
+                    vote.committed,
+                )
+            }),
+        })
+    }
+
+    /// Databases of the node by their id; empty once the node is gone.
+    pub fn databases(&self) -> BTreeMap<u64, String> {
+        let Some(cluster) = self.cluster.upgrade() else {
+            return BTreeMap::new();
+        };
+        let databases = cluster.shared().all_databases();
+        let specs = databases.iter().map(|database| database.spec());
+        specs
+            .map(|spec| (spec.id.get(), spec.name.clone()))
+            .collect()
+    }
+
     /// Ends the lanes without an answer to anybody: what the death of the process would do, for a simulated one.
     pub fn abandon(&self) {
         if let Some(cluster) = self.cluster.upgrade() {
@@ -84,13 +150,24 @@ impl NodeView {
 
 fn view(entry: halite_log::Entry) -> LogEntryView {
     let mut digest = DefaultHasher::new();
+    let mut transaction = None;
     match entry.payload {
-        EntryPayload::Normal(payload) => digest.write(&payload.0),
+        EntryPayload::Normal(payload) => {
+            digest.write(&payload.0);
+            if let Ok(Kind::Ltx(ltx)) = command::decode(payload) {
+                transaction = Some(TransactionView {
+                    database_id: ltx.database_id,
+                    txid: ltx.txid,
+                    checksum: ltx.post_checksum,
+                });
+            }
+        }
         other => digest.write(other.to_string().as_bytes()),
     }
     LogEntryView {
         index: entry.log_id.index(),
         term: entry.log_id.committed_leader_id().term,
         digest: digest.finish(),
+        transaction,
     }
 }

@@ -8,7 +8,7 @@ use halite_archive::{Backends, ThreadPool};
 use super::{ServeError, ServerOptions, TcpPorts};
 use crate::api::grpc::Limits;
 use crate::archiver::{ArchiveTarget, ArchiverOptions};
-use crate::cluster::{ClusterOptions, FirstMember, TcpConnector};
+use crate::cluster::{ClusterOptions, FirstMember, PurgeRules, TcpConnector};
 use crate::config::Config;
 use crate::database::DatabaseOptions;
 
@@ -45,6 +45,7 @@ pub(super) fn from_config(config: &Config) -> Result<ServerOptions, ServeError> 
             .map(|db| (db.name.clone(), db.page_size))
             .collect(),
         archived: !archiver.is_empty(),
+        purge: PurgeRules::default(),
         log_disk: None,
         connector: Arc::new(TcpConnector),
     };
