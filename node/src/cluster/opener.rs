@@ -181,7 +181,7 @@ impl Opener {
 
 /// The file is not, or no longer, a database of ours. Anything else (a lock, the disk) passes.
 fn unusable(error: &OpenError) -> bool {
-    use halite_pager::OpenError as Pager;
+    use halite_pager::{OpenError as Pager, PagerError};
     match error {
         OpenError::PageSize { .. } => true,
         OpenError::Pager(
@@ -191,7 +191,8 @@ fn unusable(error: &OpenError) -> bool {
             | Pager::StrayLog { .. }
             | Pager::NotWal { .. },
         ) => true,
-        OpenError::Pager(Pager::Sqlite { source, .. }) => matches!(
+        OpenError::Pager(Pager::Sqlite { source, .. })
+        | OpenError::Connection(PagerError::Sqlite(source)) => matches!(
             source.sqlite_error_code(),
             Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt)
         ),

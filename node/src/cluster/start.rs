@@ -312,6 +312,12 @@ async fn recover(
         }
         None => Catalog::default(),
     };
+    let purged = log.purged_log_id();
+    let known = catalog.applied.as_ref().map_or(0, LogId::index);
+    if known < purged.as_ref().map_or(0, LogId::index) {
+        // What is purged was applied, and the catalog was kept whenever it changed. The whole log may be gone: then no entry is left to say so.
+        catalog.applied = purged;
+    }
     let known = catalog.applied.as_ref().map_or(0, LogId::index);
     let mut to = known.max(log.committed_log_id().as_ref().map_or(0, LogId::index));
     for (_, bytes) in log
@@ -322,7 +328,11 @@ async fn recover(
     {
         let target = v1::DatabaseCheckpoint::decode(bytes)
             .map_err(|e| corrupt(format!("checkpoint: {e}")))?;
-        to = to.max(target.raft_index);
+        // What lies beyond this log came by page diff, in a snapshot that was not finished: the log says nothing of it, and what it does
+        // not prove to be committed must not be replayed.
+        if target.raft_index < log.indexes().end {
+            to = to.max(target.raft_index);
+        }
     }
     #[cfg(feature = "planted-bugs")]
     if halite_planted::on(halite_planted::Bug::RedoPastCommitted) {
