@@ -185,6 +185,12 @@ impl Database {
         *self.shared.health.borrow() == Health::Fine
     }
 
+    /// It has shut its lane by itself when it could not write what was committed, and could take writes again: a node that is still
+    /// primary opens the lane anew.
+    pub fn wants_lane(&self) -> bool {
+        self.is_fine() && self.inbox.given_up()
+    }
+
     /// Whether the database can follow its log.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.shared.health.subscribe()

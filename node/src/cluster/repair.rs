@@ -37,7 +37,7 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
                     repair(&cluster, database, &why).await;
                 }
                 // A primary that cannot write, or has nobody to pull pages from, makes room for one that is sound.
-                Health::Behind { why } | Health::NeedsRepair { why, .. } => {
+                Health::Behind { why, .. } | Health::NeedsRepair { why, .. } => {
                     reason = Some(format!("database {}: {why}", database.spec().name));
                 }
             }

@@ -106,6 +106,9 @@ pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
         }
         let current = *role.borrow();
         if wanted == current {
+            if let Role::Primary { term } = current {
+                open_lanes_again(&cluster, term);
+            }
             continue;
         }
         if let Role::Primary { .. } = current {
@@ -137,7 +140,7 @@ async fn step_down(cluster: &Cluster, role: &watch::Sender<Role>, to: Role) {
         to
     });
     #[cfg(feature = "planted-bugs")]
-    if halite_planted::on(halite_planted::Bug::LanesStayOpen) {
+    if halite_planted::on(halite_planted::Bug::GateTakesAnyEntry) {
         return;
     }
     let closing: Vec<_> = cluster
@@ -164,10 +167,7 @@ async fn step_up(cluster: &Cluster, role: &watch::Sender<Role>, term: u64) {
             return;
         }
     }
-    let leadership = Leadership {
-        term,
-        leader_id: cluster.identity().node_id,
-    };
+    let leadership = leadership(cluster, term);
     // Announced first: a database that is created meanwhile opens its own lane.
     role.send_replace(Role::Primary { term });
     for database in cluster.shared().all_databases() {
@@ -175,4 +175,21 @@ async fn step_up(cluster: &Cluster, role: &watch::Sender<Role>, term: u64) {
     }
     metrics::counter!("halite_became_primary_total").increment(1);
     info!(node = cluster.identity().node_id, term, "primary");
+}
+
+/// A database that could not write gives up its lane. Where no other node was better off, this one is still primary when it can write again.
+fn open_lanes_again(cluster: &Cluster, term: u64) {
+    for database in cluster.shared().all_databases() {
+        if database.wants_lane() {
+            info!(database = %database.spec().name, "taking writes again");
+            database.open_lane(leadership(cluster, term));
+        }
+    }
+}
+
+fn leadership(cluster: &Cluster, term: u64) -> Leadership {
+    Leadership {
+        term,
+        leader_id: cluster.identity().node_id,
+    }
 }

@@ -32,6 +32,8 @@ pub enum Health {
     Behind {
         /// What SQLite or the system said.
         why: String,
+        /// Reads may go on. False while the file was not yet brought to where it was before the start.
+        readable: bool,
     },
     /// The file is not what the log says: nothing is applied until a page diff is installed.
     NeedsRepair {
@@ -47,19 +49,16 @@ impl Health {
     pub fn trouble(&self) -> &str {
         match self {
             Health::Fine => "",
-            Health::Behind { why } | Health::NeedsRepair { why, .. } => why,
+            Health::Behind { why, .. } | Health::NeedsRepair { why, .. } => why,
         }
     }
 
     /// Reads may be served.
     pub fn readable(&self) -> bool {
-        !matches!(
-            self,
-            Health::NeedsRepair {
-                readable: false,
-                ..
-            }
-        )
+        match self {
+            Health::Fine => true,
+            Health::Behind { readable, .. } | Health::NeedsRepair { readable, .. } => *readable,
+        }
     }
 }
 

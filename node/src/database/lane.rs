@@ -23,6 +23,7 @@ use super::{
 use gate::{Armed, LaneGate};
 use inbox::{Gather, Inbox};
 use message::{Job, Ordered, PendingApply, Task, Work};
+use redo::Unfinished;
 use shared::Shared;
 
 mod apply;
@@ -105,6 +106,7 @@ pub(super) fn open(
     ));
     let (writer, guard) =
         open_writer(&pager, &gate, &inbox, &host).map_err(OpenError::Connection)?;
+    let unfinished = redone.unfinished;
     let lane = Lane {
         writer,
         applier,
@@ -131,7 +133,7 @@ pub(super) fn open(
             format!("lane-{}", spec.name),
             Box::new(move || {
                 thread_inbox.lane_began();
-                let end = std::panic::catch_unwind(AssertUnwindSafe(move || lane.run()));
+                let end = std::panic::catch_unwind(AssertUnwindSafe(move || lane.run(unfinished)));
                 stopped_sender.send_replace(true);
                 // Last: whoever runs the lane in lockstep goes on from here.
                 thread_inbox.lane_ended();
@@ -170,7 +172,10 @@ fn open_writer(
 }
 
 impl Lane {
-    fn run(mut self) {
+    fn run(mut self, unfinished: Option<Unfinished>) {
+        if let Some(unfinished) = unfinished {
+            self.catch_up_with_redo(unfinished);
+        }
         let mut gather = None;
         loop {
             match self

@@ -11,6 +11,7 @@ use rusqlite::ErrorCode;
 
 use super::Lane;
 use super::message::{Install, PendingApply};
+use super::redo::{self, Unfinished};
 use crate::database::sessions::Sessions;
 use crate::database::{Applied, ApplyError, CommittedLtx, Health, InstallError, failure};
 
@@ -147,17 +148,53 @@ impl Lane {
                 return self.give_up(entry, ApplyError::Corrupt { txid, reason });
             }
             let why = format!("a committed transaction cannot be written here: {reason}");
-            tracing::error!(database = %self.spec.name, %why, "database is behind");
-            self.set_health(Health::Behind { why: why.clone() });
-            self.leadership = None;
-            self.inbox
-                .close_from_within(failure::unavailable(why, RETRY_LONGEST));
-            self.inbox.back_off(self.host.now() + pause);
-            if self.inbox.is_shut_down() {
+            if !self.wait_to_retry(why, true, &mut pause) {
                 return;
             }
-            pause = (pause * 2).min(RETRY_LONGEST);
         }
+    }
+
+    /// Brings the file to where the log says it was, however often it takes: when it was tried at the start, the disk refused.
+    pub(super) fn catch_up_with_redo(&mut self, unfinished: Unfinished) {
+        let Unfinished { spool, mut why } = unfinished;
+        let mut pause = RETRY_FIRST;
+        while self.wait_to_retry(why, false, &mut pause) {
+            match redo::apply(&mut self.applier, self.applied, &spool) {
+                Ok(()) => {
+                    // A connection reads the file when it is opened, and what it read then may be half of the truth.
+                    if let Err(error) = self.reopen_writer() {
+                        tracing::error!(database = %self.spec.name, error = describe(&error), "writer cannot be opened again");
+                    }
+                    self.shared.next_generation();
+                    return self.set_health(Health::Fine);
+                }
+                Err(error) => {
+                    why = redo::failed(self.applied.position, &error);
+                    if !error.may_pass() {
+                        tracing::error!(database = %self.spec.name, %why, "database needs repair");
+                        return self.set_health(Health::NeedsRepair {
+                            why,
+                            readable: false,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says that the database is behind, and pauses; false if it is being shut down.
+    fn wait_to_retry(&mut self, why: String, readable: bool, pause: &mut Duration) -> bool {
+        tracing::error!(database = %self.spec.name, %why, "database is behind");
+        self.set_health(Health::Behind {
+            why: why.clone(),
+            readable,
+        });
+        self.leadership = None;
+        self.inbox
+            .close_from_within(failure::unavailable(why, RETRY_LONGEST));
+        self.inbox.back_off(self.host.now() + *pause);
+        *pause = (*pause * 2).min(RETRY_LONGEST);
+        !self.inbox.is_shut_down()
     }
 
     fn give_up(&mut self, entry: PendingApply, error: ApplyError) {

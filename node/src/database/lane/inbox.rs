@@ -30,6 +30,8 @@ struct State {
     ended: Option<(TransactionId, v1::Error)>,
     /// `None` while jobs are taken, otherwise what they are told.
     closed: Option<v1::Error>,
+    /// The lane has closed itself.
+    given_up: bool,
     shutdown: bool,
     parked: bool,
     /// The lane's own thread, once it runs: the one that must not wait for itself.
@@ -79,6 +81,7 @@ impl Inbox {
                 abandoned: Vec::new(),
                 ended: None,
                 closed: Some(failure::not_primary(None)),
+                given_up: false,
                 shutdown: false,
                 parked: false,
                 lane: None,
@@ -103,6 +106,7 @@ impl Inbox {
         }
         if let Ordered::Open(_) = item {
             state.closed = None;
+            state.given_up = false;
             self.interrupt.store(false, Ordering::Relaxed);
         }
         state.ordered.push_back(item);
@@ -325,9 +329,15 @@ impl Inbox {
     pub(in crate::database) fn close_from_within(&self, error: v1::Error) {
         let mut state = self.state.lock();
         state.closed = Some(error.clone());
+        state.given_up = true;
         let jobs = std::mem::take(&mut state.jobs);
         drop(state);
         jobs.into_iter().for_each(|job| job.refuse(error.clone()));
+    }
+
+    /// The lane was shut from within and was not opened since.
+    pub(in crate::database) fn given_up(&self) -> bool {
+        self.state.lock().given_up
     }
 
     /// Waits until `decide`, shown what the log and the role say in order, returns something. It may take items off the front.

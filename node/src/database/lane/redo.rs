@@ -20,6 +20,14 @@ pub(super) struct Redone {
     pub(super) sessions: Sessions,
     pub(super) last_timestamp_ms: i64,
     pub(super) health: Health,
+    /// What is still to be redone, if the disk refused it.
+    pub(super) unfinished: Option<Unfinished>,
+}
+
+/// A redo that may succeed later.
+pub(super) struct Unfinished {
+    pub(super) spool: RedoSpool,
+    pub(super) why: String,
 }
 
 /// Brings the file to M. Where that is can only be told when all entries have been seen, so they are looked at first and applied after.
@@ -31,25 +39,38 @@ pub(super) fn redo(applier: &mut Applier, redo: Redo) -> Redone {
             sessions: Sessions::default(),
             last_timestamp_ms: 0,
             health: Health::Fine,
+            unfinished: None,
         },
     };
     let mut spool = RedoSpool::new(applier.database().path());
     let result = follow(&mut redone, redo, &mut spool)
         .map_err(PagesError::Mismatch)
-        .and_then(|()| apply(applier, redone.applied, &mut spool));
+        .and_then(|()| apply(applier, redone.applied, &spool));
     if let Err(error) = result {
-        let position = redone.applied.position;
-        let why = format!(
-            "the file cannot be brought to position {position}: {}",
-            describe(&error)
-        );
-        tracing::error!(path = %applier.database().path().display(), %why, "database needs repair");
-        redone.health = Health::NeedsRepair {
-            why,
-            readable: false,
-        };
+        let why = failed(redone.applied.position, &error);
+        if error.may_pass() {
+            redone.health = Health::Behind {
+                why: why.clone(),
+                readable: false,
+            };
+            redone.unfinished = Some(Unfinished { spool, why });
+        } else {
+            tracing::error!(path = %applier.database().path().display(), %why, "database needs repair");
+            redone.health = Health::NeedsRepair {
+                why,
+                readable: false,
+            };
+        }
     }
     redone
+}
+
+/// Says why a redo failed.
+pub(super) fn failed(position: Position, error: &PagesError) -> String {
+    format!(
+        "the file cannot be brought to position {position}: {}",
+        describe(error)
+    )
 }
 
 /// Follows the entries from C on, without touching the file. An error says what is wrong with them.
@@ -85,7 +106,12 @@ fn follow(redone: &mut Redone, redo: Redo, spool: &mut RedoSpool) -> Result<(), 
     Ok(())
 }
 
-fn apply(applier: &mut Applier, applied: Applied, spool: &mut RedoSpool) -> Result<(), PagesError> {
+/// Applies all of it, in one piece.
+pub(super) fn apply(
+    applier: &mut Applier,
+    applied: Applied,
+    spool: &RedoSpool,
+) -> Result<(), PagesError> {
     #[cfg(feature = "planted-bugs")]
     if halite_planted::on(halite_planted::Bug::RedoSkipped) {
         return Ok(());
@@ -123,5 +149,6 @@ fn from_checkpoint(checkpoint: &v1::DatabaseCheckpoint) -> Redone {
         last_timestamp_ms: sessions.last_used_ms(),
         sessions,
         health: Health::Fine,
+        unfinished: None,
     }
 }

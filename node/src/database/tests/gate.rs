@@ -5,7 +5,7 @@ use halite_proto::v1::ErrorCode;
 use super::harness::*;
 use std::sync::Arc;
 
-use crate::database::{ApplyError, ChunkSource, Health, Leadership};
+use crate::database::{ApplyError, Health, Leadership};
 
 const TABLE: &str = "CREATE TABLE t(id INTEGER PRIMARY KEY, v)";
 
@@ -177,27 +177,6 @@ fn shutdown_at_a_shut_gate_rolls_back() {
     assert!(wait(database.apply(log.committed()[0].clone())).is_err());
 }
 
-/// Fails the first few times it is asked.
-struct Flaky {
-    data: bytes::Bytes,
-    failures_left: std::sync::atomic::AtomicU32,
-}
-
-impl ChunkSource for Flaky {
-    fn chunk(&self, _number: u32) -> std::io::Result<bytes::Bytes> {
-        use std::sync::atomic::Ordering;
-        let failing = self
-            .failures_left
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
-                left.checked_sub(1)
-            });
-        match failing {
-            Ok(_) => Err(std::io::Error::other("disk on fire")),
-            Err(_) => Ok(self.data.clone()),
-        }
-    }
-}
-
 #[test]
 fn entry_that_cannot_be_written_now_is_tried_again_in_order() {
     let (dir, log, primary, _follower) = pair(&[
@@ -208,13 +187,7 @@ fn entry_that_cannot_be_written_now_is_tried_again_in_order() {
     let entries = log.committed();
     let node = Node::start(&TestLog::new(), &dir.path().join("c.db"));
     node.database.open_lane(LEADERSHIP);
-    let mut first = entries[0].clone();
-    let data = std::mem::take(&mut first.command.data);
-    first.command.chunks = 1;
-    first.chunks = Some(Arc::new(Flaky {
-        data,
-        failures_left: 2.into(),
-    }));
+    let first = flaky(entries[0].clone(), 2);
     let mut health = node.database.health();
     let first = node.database.apply(first);
     let later: Vec<_> = entries[1..]
@@ -234,4 +207,9 @@ fn entry_that_cannot_be_written_now_is_tried_again_in_order() {
         .for_each(|reply| answer(reply).expect("applied"));
     assert_eq!(*node.database.health().borrow(), Health::Fine);
     node.assert_same(&primary);
+    // Whoever knows that this node is still primary opens the lane again.
+    assert!(node.database.wants_lane());
+    node.database.open_lane(LEADERSHIP);
+    assert!(!node.database.wants_lane());
+    node.run("SELECT 1").expect("open again");
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -428,5 +429,36 @@ pub(super) fn text(value: &str) -> v1::Value {
 pub(super) fn integer(value: i64) -> v1::Value {
     v1::Value {
         kind: Some(v1::value::Kind::Integer(value)),
+    }
+}
+
+/// The entry, with bytes that cannot be read the first few times.
+pub(super) fn flaky(mut entry: CommittedLtx, failures: u32) -> CommittedLtx {
+    let data = std::mem::take(&mut entry.command.data);
+    entry.command.chunks = 1;
+    entry.chunks = Some(Arc::new(Flaky {
+        data,
+        failures_left: failures.into(),
+    }));
+    entry
+}
+
+/// Fails the first few times it is asked.
+struct Flaky {
+    data: Bytes,
+    failures_left: AtomicU32,
+}
+
+impl ChunkSource for Flaky {
+    fn chunk(&self, _number: u32) -> io::Result<Bytes> {
+        let failing = self
+            .failures_left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            });
+        match failing {
+            Ok(_) => Err(io::Error::other("disk on fire")),
+            Err(_) => Ok(self.data.clone()),
+        }
     }
 }

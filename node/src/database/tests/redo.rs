@@ -169,6 +169,29 @@ fn file_that_cannot_be_brought_there_is_opened_but_not_read() {
 }
 
 #[test]
+fn redo_that_the_disk_refuses_is_tried_again() {
+    let (dir, log, primary, _follower) = pair(&["CREATE TABLE t(v)", "INSERT INTO t VALUES(1)"]);
+    let mut redo = redo_of(&primary, &log, usize::MAX);
+    let entries: Vec<_> = redo
+        .entries
+        .map(|entry| entry.map(|entry| flaky(entry, 3)))
+        .collect();
+    redo.entries = Box::new(entries.into_iter());
+    let node = Node::restart(
+        &TestLog::new(),
+        &dir.path().join("c.db"),
+        redo,
+        Arc::default(),
+    );
+    let mut health = node.database.health();
+    let first = health.borrow().clone();
+    assert!(!first.readable(), "{first:?}");
+    assert!(first.trouble().contains("disk on fire"), "{first:?}");
+    wait(health.wait_for(|health| *health == Health::Fine)).expect("alive");
+    node.assert_same(&primary);
+}
+
+#[test]
 fn gap_in_the_log_needs_repair() {
     let (dir, log, primary, _follower) = pair(&[
         "CREATE TABLE t(v)",
