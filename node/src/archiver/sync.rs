@@ -12,6 +12,7 @@ use halite_proto::v1;
 use halite_proto::v1::command::Kind;
 use tokio::time::Instant;
 
+use crate::cluster::role::Role;
 use crate::cluster::{Cluster, ClusterError, ltx_log};
 use crate::database::{Database, blocking};
 
@@ -35,6 +36,13 @@ pub(super) enum SyncError {
          archive to an empty place"
     )]
     Ahead { found: u64, ours: u64 },
+    #[error(
+        "the destination holds an archive that is not of this database, but of another cluster or of an earlier database of the same \
+         name: destination txid={found}: move it away, or archive to an empty place"
+    )]
+    Taken { found: u64 },
+    #[error("this node is no longer primary")]
+    NotPrimary,
 }
 
 /// What is known of one destination during one term.
@@ -114,12 +122,17 @@ impl DatabaseArchive {
             let collected = blocking(cluster.host(), move || collect(&log, id, after, from, to));
             let collected = collected.await??;
             let (txid, index, count) = match collected {
-                Collected::Missing => self.snapshot(database).await?,
+                Collected::Missing => {
+                    still_primary(cluster, term)?;
+                    self.snapshot(database).await?
+                }
                 Collected::Batch(merged) => {
                     let (last_index, transactions) = (merged.last_index, merged.transactions);
                     let Some(upload) = merged.batch.finish()? else {
                         break;
                     };
+                    // What came before may have taken long, and another node may be archiving by now.
+                    still_primary(cluster, term)?;
                     let info = self.destination.put(upload).await?;
                     (info.key.max.get(), last_index, transactions)
                 }
@@ -131,21 +144,27 @@ impl DatabaseArchive {
         Ok(written)
     }
 
-    /// Where to go on: at what the cluster has recorded, or further if the destination already holds more.
+    /// Where to go on: at what the cluster has recorded, or further if the destination already holds more. The first time, the destination
+    /// has to be empty: two histories in one place would restore to neither of them.
     async fn look(&mut self, cluster: &Cluster, id: u64, ours: u64) -> Result<(), SyncError> {
         let recorded = cluster.shared().catalog.lock().archived(id, &self.url);
         let files = list_all(&*self.destination).await?;
         let held = files.iter().map(|f| f.key.max.get()).max().unwrap_or(0);
-        if held > ours {
-            return Err(SyncError::Ahead { found: held, ours });
-        }
-        self.txid = recorded.txid.max(held);
-        // With nothing recorded the whole log is looked through.
-        self.next_index = if recorded.txid == 0 {
-            0
-        } else {
-            recorded.raft_index + 1
+        let recorded = match recorded {
+            None if held > 0 => return Err(SyncError::Taken { found: held }),
+            None => {
+                // From now on whatever is found there is of this database.
+                self.txid = 0;
+                self.record(cluster, id, id).await?;
+                0
+            }
+            Some(_) if held > ours => return Err(SyncError::Ahead { found: held, ours }),
+            Some(recorded) => {
+                self.txid = recorded.txid.max(held);
+                recorded.raft_index
+            }
         };
+        self.next_index = recorded + 1;
         self.listed = true;
         Ok(())
     }
@@ -189,6 +208,13 @@ impl DatabaseArchive {
         };
         put_snapshot(&*self.destination, spec, pages).await?;
         Ok((txid, raft_index, 1))
+    }
+}
+
+fn still_primary(cluster: &Cluster, term: u64) -> Result<(), SyncError> {
+    match cluster.role() {
+        Role::Primary { term: now } if now == term => Ok(()),
+        _ => Err(SyncError::NotPrimary),
     }
 }
 

@@ -64,11 +64,11 @@ impl Catalog {
         self.databases().find(|d| d.name == name)
     }
 
-    pub(crate) fn archived(&self, database_id: u64, destination: &str) -> ArchivePosition {
+    /// `None`: this database has not begun to be archived there.
+    pub(crate) fn archived(&self, database_id: u64, destination: &str) -> Option<ArchivePosition> {
         self.archive
             .get(&(database_id, destination.to_owned()))
             .copied()
-            .unwrap_or_default()
     }
 
     /// Archive progress of every destination of a database.
@@ -151,7 +151,7 @@ impl Catalog {
                 let slot = self
                     .archive
                     .entry((progress.database_id, progress.destination))
-                    .or_default();
+                    .or_insert(position);
                 if position.txid > slot.txid {
                     *slot = position;
                 }
@@ -346,10 +346,10 @@ mod tests {
         catalog.apply(2, progress(3));
         assert_eq!(
             catalog.archived(1, "d"),
-            ArchivePosition {
+            Some(ArchivePosition {
                 txid: 5,
                 raft_index: 50
-            }
+            })
         );
     }
 
