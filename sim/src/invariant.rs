@@ -1,11 +1,18 @@
 //! What must hold of all nodes after every step, one file per property.
 
 mod committed_is_immutable;
+mod committed_on_quorum;
+mod indexes_in_order;
+mod log_matching;
 mod nothing_goes_back;
 mod one_primary_per_term;
 mod same_bytes;
+mod sound_unless_damaged;
+mod votes_are_kept;
 
-use halite::server::LogEntryView;
+use std::collections::BTreeMap;
+
+use halite::server::{LogEntryView, LogView};
 use halite_proto::v1;
 
 /// One node as it was seen.
@@ -13,14 +20,44 @@ use halite_proto::v1;
 pub struct Seen {
     /// Which.
     pub node: u64,
-    /// Its process: the first, the second and so on.
-    pub life: u64,
+    /// Its start: the first, the second and so on.
+    pub start: u64,
     /// The term under which it takes writes, if it does.
     pub primary_term: Option<u64>,
     /// What it says of itself.
     pub status: v1::NodeStatus,
+    /// Who belongs to the cluster, as it knows it.
+    pub topology: v1::Topology,
+    /// The disk under its databases has failed or lied at some time, which is not the same as to lose power.
+    pub damaged: bool,
     /// What its log says is committed, and was not seen before.
     pub committed: Vec<LogEntryView>,
+    /// Its log.
+    pub log: Log,
+}
+
+/// The log of a node.
+#[derive(Debug)]
+pub struct Log {
+    /// Where it begins and ends.
+    pub ends: LogView,
+    /// Terms of its newest entries.
+    pub terms: BTreeMap<u64, u64>,
+    /// Entries that were not there before.
+    pub appended: Vec<Appended>,
+}
+
+/// An entry that has come into a log.
+#[derive(Clone, Copy, Debug)]
+pub struct Appended {
+    /// Its index.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// Of what it carries.
+    pub digest: u64,
+    /// Term of the entry before it, where that is still there.
+    pub term_before: Option<u64>,
 }
 
 /// A property of all nodes. Remembers what it has to.
@@ -38,6 +75,11 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::<one_primary_per_term::OnePrimaryPerTerm>::default(),
         Box::<committed_is_immutable::CommittedIsImmutable>::default(),
         Box::<same_bytes::SameBytes>::default(),
+        Box::<sound_unless_damaged::SoundUnlessDamaged>::default(),
         Box::<nothing_goes_back::NothingGoesBack>::default(),
+        Box::<votes_are_kept::VotesAreKept>::default(),
+        Box::<indexes_in_order::IndexesInOrder>::default(),
+        Box::<log_matching::LogMatching>::default(),
+        Box::<committed_on_quorum::CommittedOnQuorum>::default(),
     ]
 }

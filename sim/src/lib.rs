@@ -33,12 +33,17 @@
 //! cluster has to serve again, to come to rest, to hold the same pages on all nodes, and to hold what the histories of the clients say
 //! (`halite_checks`).
 //!
+//! # Seen to fail
+//!
+//! [`planted`] lists bugs that are compiled in for the purpose, and the seed that finds each.
+//!
 //! # When a seed fails
 //!
 //! The program prints the last steps and what did not hold. `--seed N --verbose` shows every step, `RUST_LOG=info` adds what the nodes
 //! log. Keep the seed with its reason in `sim/regress/seeds`, and what it found in a test beside the code: another day's plans draw other
 //! runs from the same seed.
 
+pub mod disks;
 pub mod fault;
 pub mod figures;
 pub mod file;
@@ -46,6 +51,9 @@ pub mod host;
 pub mod invariant;
 pub mod network;
 pub mod node;
+pub mod operator;
+#[doc = include_str!("../planted/bugs.md")]
+pub mod planted {}
 pub mod plan;
 pub mod recorder;
 pub mod run;

@@ -5,11 +5,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use halite::archiver::ArchiverOptions;
-use halite::cluster::{ClusterOptions, FirstMember};
+use halite::cluster::{ClusterOptions, FirstMember, PurgeRules};
 use halite::database::DatabaseOptions;
 use halite::server::{Limits, NodeView, ServerOptions, serve};
 use halite_log::MemDisk;
@@ -17,6 +17,7 @@ use halite_pager::CrashDisk;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::disks::{FileFaults, LogFaults};
 use crate::host::{SimHost, Threads, WallClock};
 use crate::network::{PORT, SimNetwork};
 
@@ -40,6 +41,8 @@ pub struct ClusterPlan {
     pub checkpoint_idle: Duration,
     /// Bytes of recent log entries kept in memory.
     pub log_cache_bytes: usize,
+    /// What leaves the log, and when.
+    pub purge: PurgeRules,
     /// Where databases are archived.
     pub archiver: ArchiverOptions,
 }
@@ -52,14 +55,21 @@ pub struct Node {
     pub log_disk: MemDisk,
     /// Its databases.
     pub file_disk: CrashDisk,
+    /// What is wrong with the one under the log.
+    pub log_faults: LogFaults,
+    /// What is wrong with the one under its databases.
+    pub file_faults: FileFaults,
     /// Its wall clock.
     pub clock: WallClock,
     /// The threads of its process.
     pub threads: Arc<Threads>,
+    log_is_damaged: AtomicBool,
     dir: PathBuf,
     seed: u64,
     plan: ClusterPlan,
     lives: AtomicU64,
+    /// Counts the lives of the node within its processes as well.
+    starts: Arc<AtomicU64>,
     view: Arc<Mutex<Option<NodeView>>>,
     stop: watch::Sender<u64>,
     exit: Mutex<Option<String>>,
@@ -78,16 +88,21 @@ pub fn addr(id: u64) -> String {
 impl Node {
     /// A machine that has never run.
     pub fn new(id: u64, dir: PathBuf, seed: u64, clock: WallClock, plan: ClusterPlan) -> Arc<Self> {
+        let (log_disk, file_disk) = (MemDisk::new(), CrashDisk::new());
         Arc::new(Self {
             id,
-            log_disk: MemDisk::new(),
-            file_disk: CrashDisk::new(),
+            log_faults: LogFaults::install(&log_disk, seed ^ 1),
+            file_faults: FileFaults::install(&file_disk, seed ^ 2),
+            log_disk,
+            file_disk,
             clock,
             threads: Arc::default(),
+            log_is_damaged: AtomicBool::new(false),
             dir,
             seed,
             plan,
             lives: AtomicU64::new(0),
+            starts: Arc::default(),
             view: Arc::default(),
             stop: watch::Sender::new(0),
             exit: Mutex::new(None),
@@ -109,9 +124,29 @@ impl Node {
         self.lives.load(Ordering::Relaxed)
     }
 
+    /// How often the node was started: a process whose disk failed starts it anew.
+    pub fn starts(&self) -> u64 {
+        self.starts.load(Ordering::Relaxed)
+    }
+
     /// Why the process ended by itself, if it did. Forgotten when it is asked.
     pub fn take_exit(&self) -> Option<String> {
         self.exit.lock().take()
+    }
+
+    /// Flips a bit of an entry of its log; false if the entry is not there.
+    pub fn damage_log(&self, index: u64) -> bool {
+        let damaged = self.log_disk.corrupt(index);
+        self.log_is_damaged.fetch_or(damaged, Ordering::Relaxed);
+        damaged
+    }
+
+    /// The disk under its databases has failed at some time, or one of its disks has lied.
+    pub fn is_damaged(&self) -> bool {
+        let counts = self.file_disk.fault_counts();
+        let failed = counts.reads_failed + counts.writes_failed + counts.writes_full;
+        let failed = failed + counts.truncates_failed + counts.syncs_failed + counts.bits_flipped;
+        failed > 0 || self.log_is_damaged.load(Ordering::Relaxed)
     }
 
     /// Asks the process to stop, as SIGTERM does.
@@ -145,7 +180,7 @@ impl Node {
         self.died();
         *self.exit.lock() = Some(match served {
             Ok(()) => "stopped".to_owned(),
-            Err(error) => error.to_string(),
+            Err(error) => format!("{:#}", anyhow::Error::from(error)),
         });
     }
 
@@ -160,7 +195,7 @@ impl Node {
         } else {
             Vec::new()
         };
-        let view = self.view.clone();
+        let (view, starts) = (self.view.clone(), self.starts.clone());
         ServerOptions {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
             cluster: ClusterOptions {
@@ -183,6 +218,7 @@ impl Node {
                 },
                 databases: plan.databases.clone(),
                 archived: !plan.archiver.is_empty(),
+                purge: plan.purge,
                 log_disk: Some(self.log_disk.clone()),
                 connector: Arc::new(SimNetwork),
             },
@@ -196,7 +232,10 @@ impl Node {
             // One thread: which of several comes first would not repeat.
             reader_threads: 1,
             listener: Arc::new(SimNetwork),
-            on_start: Some(Arc::new(move |started| *view.lock() = Some(started))),
+            on_start: Some(Arc::new(move |started| {
+                starts.fetch_add(1, Ordering::Relaxed);
+                *view.lock() = Some(started);
+            })),
         }
     }
 }

@@ -5,6 +5,7 @@ mod load;
 
 use std::time::Duration;
 
+use halite::cluster::PurgeRules;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -31,6 +32,10 @@ pub struct Plan {
     pub checkpoint_idle: Duration,
     /// Bytes of recent log entries kept in memory.
     pub log_cache_bytes: usize,
+    /// What leaves the log, and when.
+    pub purge: PurgeRules,
+    /// How often what is new is archived; `None`: nothing is.
+    pub archive: Option<Duration>,
     /// How often stock programs read the files of all nodes.
     pub read_files_every: Duration,
     /// Faults and when they begin, in order.
@@ -49,6 +54,11 @@ impl Plan {
             .map(|n| (format!("db{n}"), 512_u32 << rng.random_range(0..6)))
             .collect();
         let length = Duration::from_millis(rng.random_range(6_000..20_000));
+        let clients = load::draw(rng, &databases);
+        let cast = faults::Cast {
+            voters,
+            clients: clients.len() as u64,
+        };
         Self {
             seed,
             voters,
@@ -56,11 +66,29 @@ impl Plan {
             checkpoint_wal_bytes: 1 << rng.random_range(13..22),
             checkpoint_idle: Duration::from_millis(rng.random_range(200..3_000)),
             log_cache_bytes: 1 << rng.random_range(12..22),
-            clients: load::draw(rng, &databases),
+            purge: draw_purge_rules(rng),
+            archive: rng
+                .random_ratio(1, 3)
+                .then(|| Duration::from_millis(rng.random_range(20..1_500))),
+            clients,
+            faults: faults::draw(rng, cast, length),
             read_files_every: Duration::from_millis(rng.random_range(60..400)),
-            faults: faults::draw(rng, voters, length),
             databases,
             length,
         }
+    }
+}
+
+/// The product's rules, or a tail so short that a node which was away for a moment needs page diff.
+fn draw_purge_rules(rng: &mut SmallRng) -> PurgeRules {
+    if rng.random_ratio(1, 3) {
+        return PurgeRules::default();
+    }
+    let tail_bytes_min = 1 << rng.random_range(10..18);
+    PurgeRules {
+        tail_bytes_min,
+        tail_bytes_max: tail_bytes_min << rng.random_range(0..4),
+        entries_min: 1 << rng.random_range(0..8),
+        bytes_min: 1 << rng.random_range(10..16),
     }
 }

@@ -3,12 +3,19 @@
 //! The driver: it steps the simulated network, carries faults out, looks at the invariants after every step, and in the end heals
 //! everything, waits until the cluster has come to rest, and checks the histories.
 
+mod archive;
+mod damage;
+mod dead_files;
 mod end;
 mod faults;
+mod look;
+mod members;
+mod network;
+mod processes;
 mod stock;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,14 +29,20 @@ use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::disks::StoreFaults;
+use crate::fault::Machine;
 use crate::host::WallClock;
-use crate::invariant::{self, Invariant, Seen};
+use crate::invariant::{self, Invariant};
 use crate::node::{self, ClusterPlan, Node};
+use crate::operator::Operator;
 use crate::plan::Plan;
 use crate::recorder::Recorder;
 use crate::trace::Trace;
 use crate::workload::{self, Session};
 use faults::Due;
+use look::Eyes;
+use members::Members;
+use network::Links;
 
 /// The network moves messages once per tick.
 const TICK: Duration = Duration::from_millis(1);
@@ -64,8 +77,7 @@ pub struct World {
     plan: Plan,
     rng: SmallRng,
     nodes: BTreeMap<u64, Arc<Node>>,
-    /// What was last looked at of each log: life and index.
-    looked: BTreeMap<u64, (u64, u64)>,
+    eyes: Eyes,
     last_seen: BTreeMap<u64, String>,
     invariants: Vec<Box<dyn Invariant>>,
     elapsed_us: Arc<AtomicU64>,
@@ -74,6 +86,22 @@ pub struct World {
     stop: watch::Sender<bool>,
     clients: Arc<Mutex<usize>>,
     due: Vec<Due>,
+    links: Links,
+    operator: Operator,
+    members: Members,
+    /// What every node is started with, and where they all live.
+    cluster: Option<(ClusterPlan, PathBuf)>,
+    store: MemStore,
+    store_faults: StoreFaults,
+    /// When nodes that are down are to run again.
+    starts: BTreeMap<u64, Duration>,
+    /// How long nodes stay down whose power goes off by itself.
+    cut_for: BTreeMap<u64, Duration>,
+    fault_number: u64,
+    /// The newest fault of each node's disk, by its number.
+    log_disk_faults: BTreeMap<u64, u64>,
+    file_disk_faults: BTreeMap<u64, u64>,
+    store_fault: u64,
     newest: stock::Newest,
     outcome: Outcome,
 }
@@ -84,7 +112,7 @@ impl World {
     /// # Errors
     /// The directory cannot be used.
     pub fn new(plan: Plan, dir: &Path, trace: Trace, elapsed_us: Arc<AtomicU64>) -> Result<Self> {
-        let sim = turmoil::Builder::new()
+        let mut sim = turmoil::Builder::new()
             .rng_seed(plan.seed)
             .tick_duration(TICK)
             .simulation_duration(Duration::from_secs(3600))
@@ -93,11 +121,24 @@ impl World {
             .tcp_capacity(4096)
             .enable_random_order()
             .build();
+        let addrs = (1..=plan.voters).map(node::addr).collect();
+        let (operator, desk) = Operator::new(addrs, trace.clone());
+        let seed = plan.seed;
+        sim.client(Machine::Operator.to_string(), async move {
+            desk.run(seed).await;
+            Ok(())
+        });
+        let store = MemStore::new(archive::BUCKET, Arc::new(Inline));
         let mut world = Self {
             sim,
+            operator,
+            members: Members::new(plan.voters),
+            cluster: None,
+            store_faults: StoreFaults::install(&store, plan.seed ^ 0x570),
+            store,
             rng: SmallRng::seed_from_u64(plan.seed ^ 0x5eed),
             nodes: BTreeMap::new(),
-            looked: BTreeMap::new(),
+            eyes: Eyes::default(),
             last_seen: BTreeMap::new(),
             invariants: invariant::all(),
             elapsed_us,
@@ -106,6 +147,13 @@ impl World {
             stop: watch::Sender::new(false),
             clients: Arc::default(),
             due: Vec::new(),
+            links: Links::default(),
+            starts: BTreeMap::new(),
+            cut_for: BTreeMap::new(),
+            fault_number: 0,
+            log_disk_faults: BTreeMap::new(),
+            file_disk_faults: BTreeMap::new(),
+            store_fault: 0,
             newest: BTreeMap::new(),
             outcome: Outcome::default(),
             plan,
@@ -116,7 +164,6 @@ impl World {
     }
 
     fn add_nodes(&mut self, dir: &Path) {
-        let store = MemStore::new("archive", Arc::new(Inline));
         let cluster = ClusterPlan {
             first_members: (1..=self.plan.voters).collect(),
             databases: self.plan.databases.clone(),
@@ -125,26 +172,35 @@ impl World {
             checkpoint_wal_bytes: self.plan.checkpoint_wal_bytes,
             checkpoint_idle: self.plan.checkpoint_idle,
             log_cache_bytes: self.plan.log_cache_bytes,
+            purge: self.plan.purge,
             archiver: ArchiverOptions {
                 own: std::collections::HashMap::new(),
-                default: None,
-                destinations: Arc::new(store),
+                default: self.plan.archive.map(archive::target),
+                destinations: Arc::new(self.store.clone()),
             },
         };
+        self.cluster = Some((cluster, dir.to_owned()));
         for id in 1..=self.plan.voters {
-            let clock = WallClock::new(self.elapsed_us.clone());
-            let dir = dir.join(node::name(id));
-            let seed = self.rng.random();
-            let machine = Node::new(id, dir, seed, clock, cluster.clone());
-            self.nodes.insert(id, machine.clone());
-            self.sim.host(node::name(id), move || {
-                let machine = machine.clone();
-                async move {
-                    machine.run().await;
-                    Ok(())
-                }
-            });
+            self.add_node(id);
         }
+    }
+
+    /// A machine that has never run; one that is not among the first waits to be added.
+    fn add_node(&mut self, id: u64) {
+        let Some((cluster, dir)) = self.cluster.clone() else {
+            return;
+        };
+        let clock = WallClock::new(self.elapsed_us.clone());
+        let seed = self.rng.random();
+        let machine = Node::new(id, dir.join(node::name(id)), seed, clock, cluster);
+        self.nodes.insert(id, machine.clone());
+        self.sim.host(node::name(id), move || {
+            let machine = machine.clone();
+            async move {
+                machine.run().await;
+                Ok(())
+            }
+        });
     }
 
     fn add_clients(&mut self) {
@@ -188,6 +244,8 @@ impl World {
         if self.outcome.violations.is_empty() {
             self.finish()?;
         }
+        self.count_disk_faults();
+        self.count_operations();
         self.outcome.simulated = self.sim.elapsed();
         self.outcome.acknowledged = self
             .recorders
@@ -213,8 +271,10 @@ impl World {
         let elapsed = self.sim.elapsed();
         self.elapsed_us
             .store(u64::try_from(elapsed.as_micros())?, Ordering::Relaxed);
+        self.note_power_cuts()?;
         self.end_what_is_due();
         self.note_exits();
+        self.start_what_is_due();
         if elapsed.as_millis() % LOOK_EVERY.as_millis() == 0 {
             self.look();
         }
@@ -233,31 +293,6 @@ impl World {
         }
     }
 
-    /// Looks at all nodes that run.
-    fn look(&mut self) {
-        let seen: Vec<Seen> = self
-            .nodes
-            .values()
-            .filter_map(|n| see(n, &mut self.looked))
-            .collect();
-        for node in &seen {
-            let line = line_of(node);
-            if self.last_seen.get(&node.node) != Some(&line) {
-                self.trace.note(format_args!("n{} {line}", node.node));
-                self.last_seen.insert(node.node, line);
-            }
-        }
-        let mut wrong = Vec::new();
-        for invariant in &mut self.invariants {
-            if let Err(what) = invariant.look(&seen) {
-                wrong.push((invariant.name(), what));
-            }
-        }
-        for (property, what) in wrong {
-            self.violated(property, what);
-        }
-    }
-
     fn violated(&mut self, property: &str, what: String) {
         self.trace
             .note(format_args!("VIOLATION {property}: {what}"));
@@ -266,49 +301,4 @@ impl World {
             what,
         });
     }
-}
-
-fn see(node: &Node, looked: &mut BTreeMap<u64, (u64, u64)>) -> Option<Seen> {
-    let view = node.view()?;
-    let status = view.status()?.node?;
-    let life = node.lives();
-    let from = match looked.get(&node.id) {
-        Some((known, index)) if *known == life => index + 1,
-        _ => 1,
-    };
-    let to = status.committed_index;
-    let committed = if from <= to {
-        // A disk that cannot be read shows elsewhere.
-        view.entries(from, to)?.unwrap_or_default()
-    } else {
-        Vec::new()
-    };
-    if let Some(last) = committed.last() {
-        looked.insert(node.id, (life, last.index));
-    }
-    Some(Seen {
-        node: node.id,
-        life,
-        primary_term: view.primary_term(),
-        status,
-        committed,
-    })
-}
-
-fn line_of(seen: &Seen) -> String {
-    let status = &seen.status;
-    let databases: Vec<String> = status
-        .databases
-        .iter()
-        .map(|d| format!("{}@{}/{}{}", d.name, d.txid, d.checksum, d.trouble))
-        .collect();
-    format!(
-        "{:?} term={} last={} committed={} applied={} {}",
-        status.role(),
-        status.term,
-        status.last_log_index,
-        status.committed_index,
-        status.applied_index,
-        databases.join(" ")
-    )
 }

@@ -40,7 +40,6 @@ bugs! {
     GateOpenAtProposal = "gate-open-at-proposal",
     GateTakesAnyEntry = "gate-takes-any-entry",
     UnknownToldAsRefused = "unknown-told-as-refused",
-    LanesStayOpen = "lanes-stay-open",
     StalePrimaryReads = "stale-primary-reads",
     ReadIndexBeforeBlank = "read-index-before-blank",
     RedoSkipped = "redo-skipped",

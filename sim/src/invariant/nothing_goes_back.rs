@@ -1,4 +1,4 @@
-//! Terms never go back, not even over a power loss; applied and committed indexes never go back within a life; and applied ≤ committed ≤ last.
+//! Applied and committed indexes never go back while a node runs.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,8 @@ use super::{Invariant, Seen};
 
 #[derive(Default)]
 pub(super) struct NothingGoesBack {
-    terms: BTreeMap<u64, u64>,
-    /// By node and life: committed and applied.
-    indexes: BTreeMap<(u64, u64), (u64, u64)>,
+    /// By node: its start, committed and applied.
+    indexes: BTreeMap<u64, (u64, u64, u64)>,
 }
 
 impl Invariant for NothingGoesBack {
@@ -18,26 +17,20 @@ impl Invariant for NothingGoesBack {
 
     fn look(&mut self, nodes: &[Seen]) -> Result<(), String> {
         for Seen {
-            node, life, status, ..
+            node,
+            start,
+            status,
+            ..
         } in nodes
         {
-            let (committed, applied) = (status.committed_index, status.applied_index);
-            let term = self.terms.entry(*node).or_default();
-            if status.term < *term {
+            let now = (*start, status.committed_index, status.applied_index);
+            let before = self.indexes.insert(*node, now).unwrap_or_default();
+            if before.0 == now.0 && (now.1 < before.1 || now.2 < before.2) {
                 return Err(format!(
-                    "n{node} went back from term {term} to {}",
-                    status.term
+                    "n{node} went back: committed {} to {}, applied {} to {}",
+                    before.1, now.1, before.2, now.2
                 ));
             }
-            *term = status.term;
-            let before = self.indexes.entry((*node, *life)).or_default();
-            if committed < before.0 || applied < before.1 {
-                return Err(format!(
-                    "n{node} went back: committed {} to {committed}, applied {} to {applied}",
-                    before.0, before.1
-                ));
-            }
-            *before = (committed, applied);
         }
         Ok(())
     }

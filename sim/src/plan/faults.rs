@@ -1,41 +1,212 @@
 //! Which faults there are, and when.
+//!
+//! A swarm: each seed has only some kinds of faults, so that none of them hides what another would show; some seeds have none.
 
-use std::collections::BTreeSet;
+mod network;
+
 use std::time::Duration;
 
 use rand::Rng as _;
 use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom as _;
 
-use crate::fault::Fault;
+use crate::fault::{DamageFault, Fault, FileDiskFault, LogDiskFault, MemberFault, StoreFault, Who};
 
-/// Draws the faults of a run of `length` on nodes 1 to `voters`, in order.
-pub(super) fn draw(rng: &mut SmallRng, voters: u64, length: Duration) -> Vec<(Duration, Fault)> {
+/// What there is to be drawn from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cast {
+    /// Nodes 1 to this.
+    pub(super) voters: u64,
+    /// Clients 1 to this.
+    pub(super) clients: u64,
+}
+
+/// A family of faults that a seed has or has not.
+#[derive(Clone, Copy)]
+enum Family {
+    Kill,
+    PowerLoss,
+    PowerCut,
+    CrashAll,
+    Restart,
+    Partition,
+    OneWay,
+    Flapping,
+    Stall,
+    Latency,
+    Loss,
+    ClientsCut,
+    LogDiskSlow,
+    LogDiskFails,
+    LogDiskFull,
+    FileDiskFails,
+    FileDiskFull,
+    Clock,
+    Store,
+    Transfer,
+    Members,
+    DamagedLog,
+    DamagedPages,
+}
+
+const ALL: [Family; 23] = [
+    Family::Kill,
+    Family::PowerLoss,
+    Family::PowerCut,
+    Family::CrashAll,
+    Family::Restart,
+    Family::Partition,
+    Family::OneWay,
+    Family::Flapping,
+    Family::Stall,
+    Family::Latency,
+    Family::Loss,
+    Family::ClientsCut,
+    Family::LogDiskSlow,
+    Family::LogDiskFails,
+    Family::LogDiskFull,
+    Family::FileDiskFails,
+    Family::FileDiskFull,
+    Family::Clock,
+    Family::Store,
+    Family::Transfer,
+    Family::Members,
+    Family::DamagedLog,
+    Family::DamagedPages,
+];
+
+/// Draws the faults of a run of `length`, in order.
+pub(super) fn draw(rng: &mut SmallRng, cast: Cast, length: Duration) -> Vec<(Duration, Fault)> {
+    let density = *[0.0, 0.1, 0.2, 0.2, 0.4, 0.7].choose(rng).unwrap_or(&0.2);
+    let families: Vec<Family> = ALL
+        .into_iter()
+        .filter(|_| rng.random_bool(density))
+        .collect();
+    let gap_max = rng.random_range(100..4_000);
     let mut faults = Vec::new();
-    let mut at = Duration::from_millis(rng.random_range(500..3_000));
+    let mut at = ms(rng, 100, 3_000);
     while at < length {
-        faults.push((at, draw_one(rng, voters)));
-        at += Duration::from_millis(rng.random_range(50..3_000));
+        let Some(family) = families.choose(rng) else {
+            break;
+        };
+        faults.push((at, draw_one(rng, cast, *family)));
+        at += ms(rng, 10, gap_max);
+        if rng.random_ratio(1, 8) {
+            // Time to recover in between.
+            at += ms(rng, 2_000, 6_000);
+        }
     }
     faults
 }
 
-fn draw_one(rng: &mut SmallRng, voters: u64) -> Fault {
-    let node = rng.random_range(1..=voters);
-    let lasts = Duration::from_millis(rng.random_range(10..4_000));
-    match rng.random_range(0..4) {
-        0 => Fault::Restart { node, down: lasts },
-        1 => Fault::Partition {
-            side: draw_side(rng, voters),
+fn draw_one(rng: &mut SmallRng, cast: Cast, family: Family) -> Fault {
+    let who = draw_who(rng, cast);
+    let (down, lasts) = (ms(rng, 10, 4_000), ms(rng, 10, 4_000));
+    match family {
+        Family::Kill | Family::PowerLoss => Fault::Crash {
+            who,
+            power: matches!(family, Family::PowerLoss),
+            down,
+        },
+        Family::PowerCut => Fault::PowerCut {
+            who,
+            accesses: 1 << rng.random_range(0..10),
+            down,
+        },
+        Family::CrashAll => Fault::CrashAll {
+            power: rng.random(),
+            down: (0..5).map(|_| ms(rng, 10, 2_000)).collect(),
+        },
+        Family::Restart => Fault::Restart { who, down },
+        Family::LogDiskSlow => Fault::LogDisk {
+            who,
+            fault: LogDiskFault::Slow(ms(rng, 1, 600)),
             lasts,
         },
-        n => Fault::Crash {
-            node,
-            power: n == 2,
-            down: lasts,
+        Family::LogDiskFails => Fault::LogDisk {
+            who,
+            fault: if rng.random() {
+                LogDiskFault::WritesFail(rng.random_range(1..300))
+            } else {
+                LogDiskFault::SyncsFail(rng.random_range(1..300))
+            },
+            lasts,
         },
+        Family::LogDiskFull => Fault::LogDisk {
+            who,
+            fault: LogDiskFault::Full,
+            lasts,
+        },
+        Family::FileDiskFails => Fault::FileDisk {
+            who,
+            fault: draw_file_disk_fault(rng),
+            lasts,
+        },
+        Family::FileDiskFull => Fault::FileDisk {
+            who,
+            fault: FileDiskFault::Full,
+            lasts,
+        },
+        Family::Clock => Fault::ClockJump {
+            who,
+            by_ms: rng.random_range(-10_000_000..10_000_000),
+        },
+        Family::Store => Fault::Store {
+            fault: draw_store_fault(rng),
+            lasts,
+        },
+        Family::Transfer => {
+            Fault::Members(MemberFault::Transfer(rng.random::<bool>().then_some(who)))
+        }
+        Family::Members => Fault::Members(match rng.random_range(0..8) {
+            0 | 1 => MemberFault::Add { voter: false },
+            2 | 3 => MemberFault::Add { voter: true },
+            4 | 5 => MemberFault::Remove(who),
+            _ => MemberFault::Replace(who),
+        }),
+        Family::DamagedLog => Fault::Damage(DamageFault::Log {
+            who,
+            down: rng.random::<bool>().then_some(down),
+        }),
+        Family::DamagedPages => Fault::Damage(DamageFault::Pages {
+            who,
+            bits: 1 << rng.random_range(0..5),
+            down,
+        }),
+        network => Fault::Network(network::draw(rng, cast, network, lasts)),
     }
 }
 
-fn draw_side(rng: &mut SmallRng, voters: u64) -> BTreeSet<u64> {
-    (1..=voters).filter(|_| rng.random()).collect()
+fn draw_file_disk_fault(rng: &mut SmallRng) -> FileDiskFault {
+    let rate = *[2, 20, 200, 1000].choose(rng).unwrap_or(&20);
+    match rng.random_range(0..3) {
+        0 => FileDiskFault::ReadsFail(rate),
+        1 => FileDiskFault::WritesFail(rate),
+        _ => FileDiskFault::SyncsFail(rate),
+    }
+}
+
+fn draw_store_fault(rng: &mut SmallRng) -> StoreFault {
+    let rate = rng.random_range(50..1_000);
+    match rng.random_range(0..4) {
+        0 => StoreFault::Slow(ms(rng, 1, 3_000)),
+        1 => StoreFault::Unavailable(rate),
+        2 => StoreFault::UnavailableAfterEffect(rate),
+        _ => StoreFault::TimesOut(rate, ms(rng, 1, 3_000)),
+    }
+}
+
+fn draw_who(rng: &mut SmallRng, cast: Cast) -> Who {
+    if rng.random_ratio(1, 3) {
+        Who::Primary
+    } else {
+        // Sometimes one that has come later, if there is one.
+        let later = if rng.random_ratio(1, 6) { 3 } else { 0 };
+        Who::Node(rng.random_range(1..=cast.voters + later))
+    }
+}
+
+/// From `least` to `most` milliseconds.
+fn ms(rng: &mut SmallRng, least: u64, most: u64) -> Duration {
+    Duration::from_millis(rng.random_range(least..=most.max(least)))
 }

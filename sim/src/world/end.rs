@@ -49,6 +49,9 @@ impl World {
         if self.outcome.violations.is_empty() {
             self.check_contents()?;
         }
+        if self.plan.archive.is_some() && self.outcome.violations.is_empty() {
+            self.check_archive()?;
+        }
         Ok(())
     }
 
@@ -60,7 +63,7 @@ impl World {
     }
 
     /// Steps until `condition` holds or something else is violated; false if neither is so within `patience`.
-    fn wait_for(
+    pub(super) fn wait_for(
         &mut self,
         patience: Duration,
         mut condition: impl FnMut(&mut World) -> bool,
@@ -75,22 +78,31 @@ impl World {
         Ok(false)
     }
 
-    /// Every node runs and holds the same, without trouble.
+    /// The operator is done, and every sound member runs and holds the same, without trouble.
     fn is_settled(&mut self) -> bool {
-        let states: Option<Vec<_>> = self
-            .nodes
-            .values()
-            .map(|node| node.view()?.status()?.node)
+        let members = self.sound_members();
+        let states: Option<Vec<_>> = members
+            .iter()
+            .map(|id| self.nodes.get(id)?.view()?.status()?.node)
             .collect();
         let Some(states) = states else {
             return false;
         };
-        let first = position(&states[0]);
-        let planned = |(name, _): &(String, u32)| first.iter().any(|(other, ..)| name == other);
-        self.plan.databases.iter().all(planned)
-            && first.iter().all(|(.., trouble)| trouble.is_empty())
+        let Some(first) = states.first() else {
+            return false;
+        };
+        // A member that is not looked at may be ahead of the others.
+        let primary = self.primary().and_then(|id| self.nodes[&id].view());
+        let Some(primary) = primary.and_then(|view| view.status()?.node) else {
+            return false;
+        };
+        let held = position(first);
+        let planned = |(name, _): &(String, u32)| held.iter().any(|(other, ..)| name == other);
+        self.operator.progress().open == 0
+            && self.plan.databases.iter().all(planned)
+            && held.iter().all(|(.., trouble)| trouble.is_empty())
             && states.iter().all(|state| {
-                position(state) == first && state.applied_index == states[0].applied_index
+                position(state) == held && state.applied_index == primary.last_log_index
             })
     }
 
@@ -109,10 +121,10 @@ impl World {
 
     /// Those of the plan, and those that clients created and have not dropped.
     fn databases(&self) -> Vec<String> {
-        let status = self
-            .nodes
-            .values()
-            .find_map(|node| node.view()?.status()?.node);
+        let members = self.sound_members();
+        let status = members
+            .iter()
+            .find_map(|id| self.nodes.get(id)?.view()?.status()?.node);
         let databases = status.map(|status| status.databases).unwrap_or_default();
         databases.into_iter().map(|d| d.name).collect()
     }
@@ -121,7 +133,8 @@ impl World {
     fn contents(&mut self, database: &str) -> Result<FinalState> {
         let mut end = FinalState::default();
         let mut pages: Option<(u64, Vec<Vec<u8>>)> = None;
-        for node in self.nodes.values().cloned().collect::<Vec<_>>() {
+        for id in self.sound_members() {
+            let node = self.nodes[&id].clone();
             let file = File::open(&node.database_path(database))?;
             let problems = file.integrity_check()?;
             if problems != ["ok"] {

@@ -1,51 +1,141 @@
-//! How faults are carried out and ended.
+//! How faults are begun and ended.
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
-use halite_log::Crash;
-use halite_pager::Survival;
-use rand::Rng as _;
+use anyhow::Result;
 
 use super::World;
-use crate::fault::Fault;
-use crate::node;
+use super::network::NextFlap;
+use crate::fault::{Fault, Who};
 
 /// What is to be done later.
-pub(super) struct Due {
-    at: Duration,
-    what: End,
+pub(super) enum Later {
+    EndNetwork(u64, Option<NextFlap>),
+    Flap(u64, NextFlap),
+    /// The fault of that number at a node's log disk ends.
+    EndLogDisk(u64, u64),
+    EndFileDisk(u64, u64),
+    EndStore(u64),
 }
 
-enum End {
-    Start(u64),
-    Heal(Vec<u64>, Vec<u64>),
+/// See [`Later`].
+pub(super) struct Due {
+    at: Duration,
+    what: Later,
 }
 
 impl World {
     /// Begins a fault. One that makes no sense now (the node is down already) is left out.
     pub(super) fn begin(&mut self, fault: &Fault) -> Result<()> {
-        let begun = match fault {
-            Fault::Crash { node, power, down } => self.crash(*node, *power, *down)?,
-            Fault::Restart { node, down } => self.restart(*node, *down),
-            Fault::Partition { side, lasts } => {
-                let (one, other): (Vec<u64>, Vec<u64>) =
-                    self.nodes.keys().partition(|id| side.contains(id));
-                self.partition(&one, &other);
-                self.later(*lasts, End::Heal(one, other));
-                true
+        self.trace.note(format_args!("FAULT {fault}"));
+        if self.carry_out(fault)? {
+            // Of these counts what they did.
+            let counts_later = matches!(
+                fault,
+                Fault::PowerCut { .. }
+                    | Fault::LogDisk { .. }
+                    | Fault::FileDisk { .. }
+                    | Fault::Store { .. }
+            );
+            if !counts_later {
+                self.count(fault.kind());
             }
-        };
-        if begun {
-            self.trace.note(format_args!("FAULT {fault}"));
-            let kind = fault.kind().to_owned();
-            *self.outcome.faults.entry(kind).or_default() += 1;
+        } else {
+            self.trace.note(format_args!("left out"));
         }
         Ok(())
     }
 
-    fn later(&mut self, after: Duration, what: End) {
-        let at = self.sim.elapsed() + after;
+    /// False if it is left out.
+    fn carry_out(&mut self, fault: &Fault) -> Result<bool> {
+        match fault {
+            Fault::Crash { who, power, down } => match self.resolve(*who) {
+                Some(node) => self.crash(node, *power, *down),
+                None => Ok(false),
+            },
+            Fault::CrashAll { power, down } => {
+                let mut any = false;
+                let nodes: Vec<u64> = self.nodes.keys().copied().collect();
+                for (node, down) in nodes.into_iter().zip(down.iter().cycle()) {
+                    any |= self.crash(node, *power, *down)?;
+                }
+                Ok(any)
+            }
+            Fault::PowerCut {
+                who,
+                accesses,
+                down,
+            } => Ok(self.resolve(*who).is_some_and(|node| {
+                self.cut_for.insert(node, *down);
+                self.nodes[&node].file_faults.cut_after(Some(*accesses));
+                true
+            })),
+            Fault::Restart { who, down } => Ok(self
+                .resolve(*who)
+                .is_some_and(|node| self.restart(node, *down))),
+            Fault::Network(fault) => Ok(self.begin_network(fault)),
+            Fault::LogDisk { who, fault, lasts } => Ok(self.resolve(*who).is_some_and(|node| {
+                self.nodes[&node].log_faults.set(Some(*fault));
+                let number = self.next_number();
+                self.log_disk_faults.insert(node, number);
+                self.later(*lasts, Later::EndLogDisk(node, number));
+                true
+            })),
+            Fault::FileDisk { who, fault, lasts } => Ok(self.resolve(*who).is_some_and(|node| {
+                self.nodes[&node].file_faults.set(Some(*fault));
+                let number = self.next_number();
+                self.file_disk_faults.insert(node, number);
+                self.later(*lasts, Later::EndFileDisk(node, number));
+                true
+            })),
+            Fault::Store { fault, lasts } => {
+                self.store_faults.set(Some(*fault));
+                self.store_fault = self.next_number();
+                self.later(*lasts, Later::EndStore(self.store_fault));
+                Ok(self.plan.archive.is_some())
+            }
+            Fault::Members(fault) => self.begin_member_fault(fault),
+            Fault::Damage(fault) => self.begin_damage(fault),
+            Fault::ClockJump { who, by_ms } => Ok(self.resolve(*who).is_some_and(|node| {
+                self.nodes[&node].clock.jump(*by_ms);
+                true
+            })),
+        }
+    }
+
+    /// The node that is meant, if there is one now.
+    pub(super) fn resolve(&self, who: Who) -> Option<u64> {
+        match who {
+            Who::Node(id) => {
+                (self.nodes.contains_key(&id) && !self.members.is_dead(id)).then_some(id)
+            }
+            Who::Primary => self.primary(),
+        }
+    }
+
+    /// The node that takes writes, of several the one of the newest term.
+    pub(super) fn primary(&self) -> Option<u64> {
+        self.nodes
+            .values()
+            .filter_map(|node| Some((node.view()?.primary_term()?, node.id)))
+            .max()
+            .map(|(_, id)| id)
+    }
+
+    pub(super) fn count(&mut self, kind: &str) {
+        *self.outcome.faults.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.fault_number += 1;
+        self.fault_number
+    }
+
+    pub(super) fn later(&mut self, after: Duration, what: Later) {
+        self.at(self.sim.elapsed() + after, what);
+    }
+
+    pub(super) fn at(&mut self, at: Duration, what: Later) {
         self.due.push(Due { at, what });
     }
 
@@ -62,116 +152,76 @@ impl World {
 
     /// Ends everything that would end later.
     pub(super) fn heal_all(&mut self) {
-        for Due { what, .. } in std::mem::take(&mut self.due) {
-            self.end(what);
+        self.due.clear();
+        self.heal_network();
+        self.store_faults.set(None);
+        for node in self.nodes.values() {
+            node.log_faults.set(None);
+            node.file_faults.set(None);
+            node.file_faults.cut_after(None);
         }
+        self.start_all();
     }
 
-    fn end(&mut self, what: End) {
+    fn end(&mut self, what: Later) {
         match what {
-            End::Start(node) => self.start(node),
-            End::Heal(one, other) => {
-                self.trace
-                    .note(format_args!("healed {one:?} from {other:?}"));
-                for (a, b) in pairs(&one, &other) {
-                    self.sim.repair(a, b);
+            Later::EndNetwork(number, again) => self.end_network(number, again),
+            Later::Flap(number, next) => self.flap(number, next),
+            Later::EndLogDisk(node, number) => {
+                // Unless another one has taken its place.
+                if self.log_disk_faults.get(&node) == Some(&number) {
+                    self.nodes[&node].log_faults.set(None);
+                    self.trace.note(format_args!("log disk of n{node} is well"));
+                }
+            }
+            Later::EndStore(number) => {
+                if self.store_fault == number {
+                    self.store_faults.set(None);
+                    self.trace.note(format_args!("the store is well"));
+                }
+            }
+            Later::EndFileDisk(node, number) => {
+                if self.file_disk_faults.get(&node) == Some(&number) {
+                    self.nodes[&node].file_faults.set(None);
+                    self.trace
+                        .note(format_args!("file disk of n{node} is well"));
                 }
             }
         }
     }
 
-    fn partition(&mut self, one: &[u64], other: &[u64]) {
-        for (a, b) in pairs(one, other) {
-            self.sim.partition(a, b);
+    /// Adds what disks and store did.
+    pub(super) fn count_disk_faults(&mut self) {
+        let mut sums: Vec<(&str, u64)> = Vec::new();
+        for node in self.nodes.values() {
+            let log = node.log_faults.counts();
+            let files = node.file_disk.fault_counts();
+            sums.extend([
+                ("log sync delayed", log.delayed),
+                ("log writes failed", log.writes_failed),
+                ("log syncs failed", log.syncs_failed),
+                ("file reads failed", files.reads_failed),
+                ("file writes failed", files.writes_failed),
+                ("file writes without room", files.writes_full),
+                ("file truncations failed", files.truncates_failed),
+                ("file syncs failed", files.syncs_failed),
+                ("unsynced changes dropped", files.changes_dropped),
+                ("unsynced changes torn", files.changes_torn),
+                ("bits flipped", files.bits_flipped),
+            ]);
+        }
+        let store = self.store.counts();
+        sums.extend([
+            ("store request delayed", store.delayed),
+            ("store unavailable", store.unavailable),
+            (
+                "store unavailable after the effect",
+                store.unavailable_after_effect,
+            ),
+            ("store request timed out", store.timed_out),
+        ]);
+        for (kind, count) in sums.into_iter().filter(|(_, count)| *count > 0) {
+            *self.outcome.faults.entry(kind.to_owned()).or_default() += count;
         }
     }
-
-    fn is_running(&mut self, node: u64) -> bool {
-        self.sim.is_host_running(node::name(node))
-    }
-
-    fn start(&mut self, node: u64) {
-        if self.is_running(node) {
-            // It was asked to stop and has not come to it yet.
-            self.later(Duration::from_millis(100), End::Start(node));
-        } else {
-            self.trace.note(format_args!("n{node} starts"));
-            self.sim.bounce(node::name(node));
-        }
-    }
-
-    fn restart(&mut self, node: u64, down: Duration) -> bool {
-        let running = self.is_running(node);
-        if running {
-            self.nodes[&node].terminate();
-            self.later(down, End::Start(node));
-        }
-        running
-    }
-
-    fn crash(&mut self, node: u64, power: bool, down: Duration) -> Result<bool> {
-        if !self.is_running(node) {
-            return Ok(false);
-        }
-        let machine = self.nodes[&node].clone();
-        machine.file_disk.cut_power();
-        if let Some(view) = machine.view() {
-            view.abandon();
-        }
-        self.sim.crash(node::name(node));
-        machine.died();
-        machine.threads.wait_for_all();
-        let rng = &mut self.rng;
-        if power {
-            let unsynced = machine.log_disk.unsynced_batches();
-            machine.log_disk.crash(match rng.random_range(0..3) {
-                0 => Crash::DropUnsynced,
-                1 => Crash::KeepUnsynced,
-                _ => Crash::KeepFirst(rng.random_range(0..=unsynced)),
-            });
-            let habit = rng.random_range(0..4);
-            machine
-                .file_disk
-                .restore_power(|_| match habit {
-                    0 => Survival::Drop,
-                    1 => Survival::Keep,
-                    _ => match rng.random_range(0..8) {
-                        0 => Survival::Tear(rng.random_range(0..512)),
-                        n if n % 2 == 0 => Survival::Drop,
-                        _ => Survival::Keep,
-                    },
-                })
-                .map_err(|error| anyhow!("n{node}: {error}"))?;
-        } else {
-            // The kernel lives and has what was written.
-            machine.log_disk.crash(Crash::KeepUnsynced);
-            machine
-                .file_disk
-                .restart_process()
-                .map_err(|error| anyhow!("n{node}: {error}"))?;
-        }
-        self.later(down, End::Start(node));
-        Ok(true)
-    }
-
-    /// A process that ended by itself is started again a second later, as a supervisor does.
-    pub(super) fn note_exits(&mut self) {
-        let exits: Vec<_> = self
-            .nodes
-            .values()
-            .filter_map(|node| Some((node.id, node.take_exit()?)))
-            .collect();
-        for (node, why) in exits {
-            self.trace.note(format_args!("n{node} ended: {why}"));
-            if why != "stopped" {
-                self.later(Duration::from_secs(1), End::Start(node));
-            }
-        }
-    }
-}
-
-fn pairs(one: &[u64], other: &[u64]) -> Vec<(String, String)> {
-    one.iter()
-        .flat_map(|a| other.iter().map(move |b| (node::name(*a), node::name(*b))))
-        .collect()
 }
