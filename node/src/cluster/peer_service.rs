@@ -71,7 +71,7 @@ impl Peer for PeerService {
         // openraft draws the randomness of the tasks it spawns from the caller's seed.
         let seed = self.cluster.host().random();
         let results = Rt::scope(seed, async move { stream_append(&raft, input) }).await;
-        let responses = results.map(|result| match result {
+        let responses = news(results).map(|result| match result {
             Ok(result) => Ok(convert::append_result_to_wire(result)),
             Err(error) => Err(fatal(error)),
         });
@@ -200,6 +200,21 @@ fn accepted(
         })
 }
 
+/// Leaves out answers that repeat the one before on the same stream: a request without entries brings a commit index, and says by itself
+/// nothing that the primary has to hear back about. The first answer always goes out.
+fn news(
+    results: impl Stream<Item = Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>> + Send,
+) -> impl Stream<Item = Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>> + Send {
+    let mut told = None;
+    results.filter(move |result| {
+        let repeats = match result {
+            Ok(Ok(matching)) => told.replace(*matching) == Some(*matching),
+            _ => false,
+        };
+        futures::future::ready(!repeats)
+    })
+}
+
 /// openraft's answer stream, which owns all it needs.
 fn stream_append(
     raft: &Raft<TypeConfig, StateMachine>,
@@ -207,4 +222,40 @@ fn stream_append(
 ) -> futures::stream::BoxStream<'static, Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>>
 {
     raft.stream_append(input).boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use futures::stream;
+    use halite_log::LogId;
+    use openraft::raft::StreamAppendError;
+
+    use super::*;
+
+    #[test]
+    fn answers_that_repeat_are_left_out() {
+        let id = |index| LogId::new_term_index(1, index);
+        let answers = [
+            Ok(None),
+            Ok(None),
+            Ok(Some(id(1))),
+            Ok(Some(id(1))),
+            Ok(Some(id(1))),
+            Ok(Some(id(2))),
+            Ok(Some(id(2))),
+            Err(StreamAppendError::Conflict(id(2))),
+        ];
+        let told = block_on(news(stream::iter(answers).map(Ok)).collect::<Vec<_>>());
+        let told: Vec<_> = told.into_iter().map(Result::unwrap).collect();
+        assert_eq!(
+            told,
+            [
+                Ok(None),
+                Ok(Some(id(1))),
+                Ok(Some(id(2))),
+                Err(StreamAppendError::Conflict(id(2))),
+            ]
+        );
+    }
 }
