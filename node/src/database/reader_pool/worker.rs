@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use halite_proto::v1;
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 
 use super::{Next, Queue, ReadJob};
 use crate::database::guard::{Guard, Mode};
 use crate::database::reply::{CallResults, Deliveries};
-use crate::database::{Database, DatabaseId, Host, failure, statement};
+use crate::database::{Database, DatabaseId, Health, Host, failure, statement};
 
 /// Statements kept prepared per connection.
 const STATEMENT_CACHE: usize = 128;
@@ -20,6 +20,8 @@ const STATEMENT_CACHE: usize = 128;
 const LINKS_MAX: usize = 64;
 /// A reply carries about this many bytes of rows at most, unless a single row is larger.
 const PIECE_BYTES: usize = 128 << 10;
+/// A database that is behind is asked again after this, at the earliest.
+const BEHIND_PAUSE: Duration = Duration::from_millis(200);
 /// A reply carries this many rows at most.
 const PIECE_ROWS: usize = 1024;
 
@@ -97,10 +99,16 @@ impl Worker {
         if job.statements.is_empty() {
             return Err(failure::invalid("the call holds no statement"));
         }
-        if !job.database.shared.health.borrow().readable() {
-            return Err(failure::corrupt(
-                "the database needs repair on this node: read from another one",
-            ));
+        match &*job.database.shared.health.borrow() {
+            health if health.readable() => {}
+            Health::Behind { why, .. } => {
+                return Err(failure::unavailable(why.clone(), BEHIND_PAUSE));
+            }
+            _ => {
+                return Err(failure::corrupt(
+                    "the database needs repair on this node: read from another one",
+                ));
+            }
         }
         self.jobs += 1;
         let lockstep = self.host.lockstep();
@@ -206,7 +214,7 @@ fn read_statement(
         statement_index: index as u32,
         ..error
     };
-    link.guard.armed(Mode::Caller, job.deadline, || {
+    let read = link.guard.armed(Mode::Caller, job.deadline, || {
         let mut prepared = statement::prepare(&link.connection, &link.guard, text).map_err(at)?;
         if !prepared.readonly() {
             return Err(at(failure::not_read_only()));
@@ -227,7 +235,23 @@ fn read_statement(
                 .map_err(|error| at(statement::explain(error, &link.guard)))?;
         }
         Ok(())
-    })
+    });
+    match read {
+        Err(error) if error.sqlite_code == ffi::SQLITE_ERROR => Err(at(proven(link, error))),
+        other => other,
+    }
+}
+
+/// SQLite looks names up in the schema it remembers, and keeps to it when the file cannot be read: then a table that was created meanwhile
+/// seems not to be there. What the disk says counts more.
+fn proven(link: &Link, error: v1::Error) -> v1::Error {
+    let version = link
+        .connection
+        .query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0));
+    match version {
+        Ok(_) => error,
+        Err(unreadable) => statement::explain(unreadable, &link.guard),
+    }
 }
 
 /// The answer to one job, in pieces.

@@ -3,8 +3,6 @@
 use halite_proto::v1::ErrorCode;
 
 use super::harness::*;
-use std::sync::Arc;
-
 use crate::database::{ApplyError, Health, Leadership};
 
 const TABLE: &str = "CREATE TABLE t(id INTEGER PRIMARY KEY, v)";

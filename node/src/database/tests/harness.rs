@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use halite_ltx::PageSize;
+use halite_pager::CrashDisk;
 use halite_proto::v1;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
@@ -252,14 +253,18 @@ impl Node {
         redo: Redo,
         checkpoints: Arc<Checkpoints>,
     ) -> Node {
-        let database = Database::open(
-            spec(path),
-            redo,
-            log.clone(),
-            checkpoints.clone(),
-            options(),
-        )
-        .expect("opened");
+        Node::open(log, path, redo, checkpoints, options())
+    }
+
+    fn open(
+        log: &Arc<TestLog>,
+        path: &Path,
+        redo: Redo,
+        checkpoints: Arc<Checkpoints>,
+        options: DatabaseOptions,
+    ) -> Node {
+        let (proposer, store) = (log.clone(), checkpoints.clone());
+        let database = Database::open(spec(path), redo, proposer, store, options).expect("opened");
         log.follow(&database);
         Node {
             database,
@@ -272,6 +277,17 @@ impl Node {
     /// The same, and it takes writes.
     pub(super) fn primary(log: &Arc<TestLog>, path: &Path) -> Node {
         let node = Node::start(log, path);
+        node.database.open_lane(LEADERSHIP);
+        node
+    }
+
+    /// A primary on a disk that can fail.
+    pub(super) fn primary_on(log: &Arc<TestLog>, path: &Path, disk: &CrashDisk) -> Node {
+        let options = DatabaseOptions {
+            crash_disk: Some(disk.clone()),
+            ..options()
+        };
+        let node = Node::open(log, path, Redo::nothing(), Arc::default(), options);
         node.database.open_lane(LEADERSHIP);
         node
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use halite_pager::CrashDisk;
 use halite_proto::v1::{self, ErrorCode};
 
 use super::harness::*;
@@ -25,6 +26,19 @@ fn read_job(node: &Node, sqls: &[&str], reply: ReplyTo) -> ReadJob {
         deadline: Instant::now() + PATIENCE,
         reply,
     }
+}
+
+#[test]
+fn a_table_is_not_called_missing_because_the_disk_cannot_be_read() {
+    let (dir, disk) = (tempfile::tempdir().expect("dir"), CrashDisk::new());
+    let node = Node::primary_on(&TestLog::new(), &dir.path().join("a.db"), &disk);
+    let pool = ReaderPool::start(1, SystemHost::shared()).expect("started");
+    let error = read(&pool, &node, &["SELECT v FROM t"]).expect_err("not there yet");
+    assert_eq!(error.code(), ErrorCode::Sql, "{error:?}");
+    node.run("CREATE TABLE t(v)").expect("created");
+    disk.cut_power();
+    let error = read(&pool, &node, &["SELECT v FROM t"]).expect_err("no disk");
+    assert_eq!(error.code(), ErrorCode::Internal, "{error:?}");
 }
 
 #[test]
