@@ -57,7 +57,7 @@ struct Run {
 fn run(seed: u64, bug: Option<&str>) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_halite-sim"));
     command
-        .args(["--seed", &seed.to_string()])
+        .args(["--seed", &seed.to_string(), "--json"])
         .env_remove(VARIABLE)
         .env_remove("RUST_LOG");
     command.envs(bug.map(|bug| (VARIABLE, bug)));

@@ -22,7 +22,8 @@ impl Invariant for VotesAreKept {
             let same_term = before.0 == now.0 && before.0 > 0;
             // A candidate that lost follows who was granted the term, and says so in its vote.
             let followed = now.2 && !before.2;
-            let other = now.1 != before.1 && !followed || now.2 < before.2;
+            let forgotten = before.2 && !now.2;
+            let other = now.1 != before.1 && !followed || forgotten;
             if now.0 < before.0 || same_term && other {
                 return Err(format!(
                     "n{} had voted for n{} in term {} (granted: {}), and now says it voted for n{} in term {} (granted: {})",
