@@ -90,12 +90,19 @@ impl Opener {
             raft_index: database.id,
             ..v1::DatabaseCheckpoint::default()
         });
-        // What was purged since holds nothing of this database that the checkpoint lacks (see `purge`).
-        let first = self.log.indexes().start.max(from + 1);
-        let entries = ltx_log::transactions(&self.log, database.id, first, to);
+        // What was purged since holds nothing of this database that the checkpoint lacks (see `purge`), unless a snapshot took its place.
+        let held = self.log.indexes();
+        let (first, last) = (held.start.max(from + 1), to.min(held.end.saturating_sub(1)));
+        let entries = ltx_log::transactions(&self.log, database.id, first, last);
+        let target = self
+            .checkpoint(database.id, TARGET)
+            .map_err(OpenerError::Storage)?;
+        // A target beyond `to` is of a snapshot that was not finished.
+        let reached = target.filter(|k| k.raft_index <= to).map_or(0, |k| k.txid);
         Ok(Redo {
             checkpoint: Some(checkpoint),
             entries: Box::new(entries),
+            reached,
         })
     }
 

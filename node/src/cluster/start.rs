@@ -319,7 +319,10 @@ async fn recover(
         catalog.applied = purged;
     }
     let known = catalog.applied.as_ref().map_or(0, LogId::index);
-    let mut to = known.max(log.committed_log_id().as_ref().map_or(0, LogId::index));
+    // A follower may hear what is committed before it has it.
+    let last = log.indexes().end.saturating_sub(1);
+    let committed = log.committed_log_id().as_ref().map_or(0, LogId::index);
+    let mut to = known.max(committed.min(last));
     for (_, bytes) in log
         .meta_of_databases()
         .map_err(|e| corrupt(e.to_string()))?
@@ -330,7 +333,7 @@ async fn recover(
             .map_err(|e| corrupt(format!("checkpoint: {e}")))?;
         // What lies beyond this log came by page diff, in a snapshot that was not finished: the log says nothing of it, and what it does
         // not prove to be committed must not be replayed.
-        if target.raft_index < log.indexes().end {
+        if target.raft_index <= last {
             to = to.max(target.raft_index);
         }
     }

@@ -54,6 +54,8 @@ pub struct Redo {
     pub checkpoint: Option<v1::DatabaseCheckpoint>,
     /// The committed entries of this database in (C, M], in log order.
     pub entries: Box<dyn Iterator<Item = io::Result<CommittedLtx>> + Send>,
+    /// TXID of K, the checkpoint begun last: the database had reached it. A page diff leads there without the log.
+    pub reached: u64,
 }
 
 impl Redo {
@@ -62,6 +64,7 @@ impl Redo {
         Redo {
             checkpoint: None,
             entries: Box::new(std::iter::empty()),
+            reached: 0,
         }
     }
 }

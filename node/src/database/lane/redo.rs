@@ -75,6 +75,7 @@ pub(super) fn failed(position: Position, error: &PagesError) -> String {
 
 /// Follows the entries from C on, without touching the file. An error says what is wrong with them.
 fn follow(redone: &mut Redone, redo: Redo, spool: &mut RedoSpool) -> Result<(), String> {
+    let reached = Txid::new(redo.reached);
     for entry in redo.entries {
         let entry: CommittedLtx =
             entry.map_err(|error| format!("the log cannot be read: {error}"))?;
@@ -102,6 +103,12 @@ fn follow(redone: &mut Redone, redo: Redo, spool: &mut RedoSpool) -> Result<(), 
         spool
             .push(entry)
             .map_err(|error| format!("no room for the entries to redo: {error}"))?;
+    }
+    let here = redone.applied.position;
+    if here.txid < reached {
+        return Err(format!(
+            "the log does not lead to where a page diff had brought the database: position={here} reached={reached}"
+        ));
     }
     Ok(())
 }

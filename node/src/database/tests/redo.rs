@@ -33,6 +33,7 @@ fn redo_of(node: &Node, log: &TestLog, up_to: usize) -> Redo {
     Redo {
         checkpoint,
         entries: Box::new(entries.into_iter()),
+        reached: 0,
     }
 }
 
@@ -192,6 +193,30 @@ fn redo_that_the_disk_refuses_is_tried_again() {
 }
 
 #[test]
+fn page_diff_that_a_crash_took_needs_repair() {
+    let (dir, log, primary, _follower) = pair(&["CREATE TABLE t(v)", "INSERT INTO t VALUES(1)"]);
+    answer(primary.database.checkpoint())
+        .map_err(|error| error.message)
+        .expect("checkpoint");
+    let path = dir.path().join("c.db");
+    copy(&primary.path, &path, false);
+    let mut redo = redo_of(&primary, &log, usize::MAX);
+    let reached = primary.applied().position.txid.get();
+    // A checkpoint of what a diff had brought was begun; the log does not have what is between.
+    redo.reached = reached + 1;
+    let node = Node::restart(&TestLog::new(), &path, redo, Arc::default());
+    let health = node.database.health().borrow().clone();
+    assert!(health.trouble().contains("does not lead to"), "{health:?}");
+    assert!(!health.readable());
+    node.stop();
+    // With all of it there is nothing to repair.
+    let mut redo = redo_of(&primary, &log, usize::MAX);
+    redo.reached = reached;
+    let node = Node::restart(&TestLog::new(), &path, redo, Arc::default());
+    assert_eq!(*node.database.health().borrow(), Health::Fine);
+}
+
+#[test]
 fn gap_in_the_log_needs_repair() {
     let (dir, log, primary, _follower) = pair(&[
         "CREATE TABLE t(v)",
@@ -205,6 +230,7 @@ fn gap_in_the_log_needs_repair() {
     let redo = Redo {
         checkpoint: None,
         entries: Box::new(entries.into_iter().map(Ok)),
+        reached: 0,
     };
     let node = Node::restart(&TestLog::new(), &path, redo, Arc::default());
     assert!(matches!(
