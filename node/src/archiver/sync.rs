@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::cluster::role::Role;
 use crate::cluster::{Cluster, ClusterError, ltx_log};
-use crate::database::{Database, blocking};
+use crate::database::{Applied, Database, blocking};
 
 /// LTX bytes merged into one level-0 file at most; what is left follows in the next.
 const BATCH_BYTES_MAX: usize = 64 << 20;
@@ -51,7 +51,7 @@ pub(super) struct DatabaseArchive {
     destination: Arc<dyn Destination>,
     term: u64,
     /// What the destination itself says it holds: asked once a term, since the old primary may have written a file and died before it
-    /// recorded it.
+    /// recorded it, and after a request that failed, since it may have taken effect.
     listed: bool,
     txid: u64,
     next_index: u64,
@@ -106,7 +106,7 @@ impl DatabaseArchive {
         let id = database.spec().id.get();
         let applied = database.status().applied;
         if !self.listed || self.term != term {
-            self.look(cluster, id, applied.position.txid.get()).await?;
+            self.look(cluster, id, &applied).await?;
             self.term = term;
         }
         let mut written = 0;
@@ -124,7 +124,10 @@ impl DatabaseArchive {
             let (txid, index, count) = match collected {
                 Collected::Missing => {
                     still_primary(cluster, term)?;
-                    self.snapshot(database).await?
+                    self.listed = false;
+                    let snapshot = self.snapshot(database).await?;
+                    self.listed = true;
+                    snapshot
                 }
                 Collected::Batch(merged) => {
                     let (last_index, transactions) = (merged.last_index, merged.transactions);
@@ -133,7 +136,10 @@ impl DatabaseArchive {
                     };
                     // What came before may have taken long, and another node may be archiving by now.
                     still_primary(cluster, term)?;
+                    // Unless the answer comes, only the destination itself can say what it holds.
+                    self.listed = false;
                     let info = self.destination.put(upload).await?;
+                    self.listed = true;
                     (info.key.max.get(), last_index, transactions)
                 }
             };
@@ -146,7 +152,13 @@ impl DatabaseArchive {
 
     /// Where to go on: at what the cluster has recorded, or further if the destination already holds more. The first time, the destination
     /// has to be empty: two histories in one place would restore to neither of them.
-    async fn look(&mut self, cluster: &Cluster, id: u64, ours: u64) -> Result<(), SyncError> {
+    async fn look(
+        &mut self,
+        cluster: &Cluster,
+        id: u64,
+        applied: &Applied,
+    ) -> Result<(), SyncError> {
+        let ours = applied.position.txid.get();
         let recorded = cluster.shared().catalog.lock().archived(id, &self.url);
         let files = list_all(&*self.destination).await?;
         let held = files.iter().map(|f| f.key.max.get()).max().unwrap_or(0);
@@ -159,8 +171,18 @@ impl DatabaseArchive {
                 0
             }
             Some(_) if held > ours => return Err(SyncError::Ahead { found: held, ours }),
+            Some(recorded) if held > recorded.txid => {
+                self.txid = held;
+                // Which entry committed it is known only of the newest; an earlier index costs some room in the log.
+                let index = match held == ours {
+                    true => applied.raft_index,
+                    false => recorded.raft_index,
+                };
+                self.record(cluster, id, index).await?;
+                index
+            }
             Some(recorded) => {
-                self.txid = recorded.txid.max(held);
+                self.txid = recorded.txid;
                 recorded.raft_index
             }
         };
