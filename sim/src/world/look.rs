@@ -66,7 +66,12 @@ fn see(node: &Node, eyes: &mut Eyes) -> Option<Seen> {
     let ends = view.log()?;
     let start = node.starts();
     let log = see_log(&view, ends, eyes.logs.entry(node.id).or_default(), start);
-    let committed = see_committed(&view, node.id, start, status.committed_index, eyes);
+    // A follower hears what is committed before its log is what the primary's is.
+    let up_to = match view.primary_term() {
+        Some(_) => status.committed_index,
+        None => status.committed_index.min(status.applied_index),
+    };
+    let committed = see_committed(&view, node.id, start, up_to, eyes);
     eyes.databases.extend(view.databases());
     Some(Seen {
         node: node.id,
