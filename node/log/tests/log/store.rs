@@ -383,11 +383,12 @@ fn dir_bytes(dir: &std::path::Path) -> u64 {
     let items = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
     items
         .map(|item| {
-            let meta = item.metadata().unwrap();
-            if meta.is_dir() {
-                dir_bytes(&item.path())
-            } else {
-                meta.len()
+            match item.metadata() {
+                Ok(meta) if meta.is_dir() => dir_bytes(&item.path()),
+                Ok(meta) => meta.len(),
+                // RocksDB has removed it meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+                Err(error) => panic!("{}: {error}", item.path().display()),
             }
         })
         .sum()
