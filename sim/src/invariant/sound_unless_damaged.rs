@@ -1,15 +1,21 @@
 //! No crash makes a repair necessary: a database is in trouble only on a machine whose disk under SQLite has failed at some time.
 //!
-//! But for one: a page diff that was not yet checkpointed is gone with the power, and the log does not lead to it again.
+//! But for one: a page diff is not in the log, so what a crash in the middle of it leaves, or takes before its checkpoint, has to come from
+//! another node again.
 //!
 //! Repair by page diff heals whatever is wrong with a file, so it would hide every fault of redo, checkpoints and capture.
+
+use std::collections::BTreeMap;
 
 use halite_proto::v1;
 
 use super::{Invariant, Seen};
 
 #[derive(Default)]
-pub(super) struct SoundUnlessDamaged;
+pub(super) struct SoundUnlessDamaged {
+    /// Nodes that pull a snapshot, and its index: they know what is committed before their log has it.
+    pulling: BTreeMap<u64, u64>,
+}
 
 impl Invariant for SoundUnlessDamaged {
     fn name(&self) -> &'static str {
@@ -17,18 +23,33 @@ impl Invariant for SoundUnlessDamaged {
     }
 
     fn look(&mut self, nodes: &[Seen]) -> Result<(), String> {
-        for seen in nodes.iter().filter(|seen| !seen.damaged) {
-            let mut databases = seen.status.databases.iter();
-            let in_trouble = |d: &&v1::DatabaseStatus| {
-                !d.trouble.is_empty() && !d.trouble.contains("the log does not lead to")
-            };
-            if let Some(database) = databases.find(in_trouble) {
-                return Err(format!(
-                    "{} at n{}: {}",
-                    database.name, seen.node, database.trouble
-                ));
+        for seen in nodes {
+            let trouble = seen.status.databases.iter().find(|d| in_trouble(d));
+            let (committed, applied) = (seen.status.committed_index, seen.status.applied_index);
+            if committed >= seen.log.ends.end.max(seen.log.ends.purged + 1) {
+                self.pulling.insert(seen.node, committed);
+            } else if trouble.is_none()
+                && self
+                    .pulling
+                    .get(&seen.node)
+                    .is_some_and(|to| applied >= *to)
+            {
+                self.pulling.remove(&seen.node);
+            }
+            match trouble {
+                Some(database) if !seen.damaged && !self.pulling.contains_key(&seen.node) => {
+                    return Err(format!(
+                        "{} at n{}: {}",
+                        database.name, seen.node, database.trouble
+                    ));
+                }
+                _ => {}
             }
         }
         Ok(())
     }
+}
+
+fn in_trouble(database: &v1::DatabaseStatus) -> bool {
+    !database.trouble.is_empty() && !database.trouble.contains("the log does not lead to")
 }
