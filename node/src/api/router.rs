@@ -30,6 +30,20 @@ pub(crate) struct Router {
     readers: Arc<ReaderPool>,
 }
 
+/// Asked after it is known what the node has applied: the node counts entries that a database in trouble could not take, but only once the
+/// database has said that it is in trouble.
+fn follows(read: &PendingRead) -> Result<(), ClusterError> {
+    let database = &read.job.database;
+    if read.level == ReadLevel::Local || database.is_fine() {
+        return Ok(());
+    }
+    Err(ClusterError::unavailable(format!(
+        "database {:?} is behind on this node: {}",
+        database.spec().name,
+        database.health().borrow().trouble()
+    )))
+}
+
 /// A read that may run as soon as the node is fresh enough.
 struct PendingRead {
     job: ReadJob,
@@ -145,21 +159,16 @@ impl Router {
                     continue;
                 }
             };
-            if !database.is_fine() && call.level() != ReadLevel::Local {
-                let error = ClusterError::unavailable(format!(
-                    "database {:?} is behind on this node: {}",
-                    call.database,
-                    database.health().borrow().trouble()
-                ));
-                session.fail([call.id], &error.to_wire());
-                continue;
-            }
             let read = self.pending_read(session, database, call, now);
-            if self.is_fresh(&read) {
-                session.remember_for_fallback(read.call);
-                ready.push(read.job);
-            } else {
-                waiting.push(read);
+            let fresh = self.is_fresh(&read);
+            // A database that is behind now does not wait for anything: another node answers sooner.
+            match follows(&read) {
+                Err(error) => session.fail([read.call.id], &error.to_wire()),
+                Ok(()) if fresh => {
+                    session.remember_for_fallback(read.call);
+                    ready.push(read.job);
+                }
+                Ok(()) => waiting.push(read),
             }
         }
         if !ready.is_empty() {
@@ -250,7 +259,7 @@ impl Router {
                         .await
                 }
             };
-            match fresh {
+            match fresh.and_then(|()| follows(&read)) {
                 Ok(()) => {
                     session.remember_for_fallback(read.call);
                     ready.push(read.job);

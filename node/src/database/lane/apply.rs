@@ -104,7 +104,7 @@ impl Lane {
         if txid <= here.txid {
             // Nobody listening is the listener's business, here and below.
             let _ = entry.reply.send(Ok(()));
-            return;
+            return self.caught_up();
         }
         if let Health::NeedsRepair { why, .. } = &*self.shared.health.borrow() {
             let _ = entry.reply.send(Err(ApplyError::NeedsRepair(why.clone())));
@@ -137,8 +137,8 @@ impl Lane {
             self.shared.will_show(entry.ltx.index);
             let error = match apply_entry(&mut self.applier, &entry.ltx) {
                 Ok(()) => {
-                    self.set_health(Health::Fine);
-                    return self.finish(entry);
+                    self.finish(entry);
+                    return self.caught_up();
                 }
                 Err(error) => error,
             };
@@ -166,7 +166,7 @@ impl Lane {
                         tracing::error!(database = %self.spec.name, error = describe(&error), "writer cannot be opened again");
                     }
                     self.shared.next_generation();
-                    return self.set_health(Health::Fine);
+                    return self.caught_up();
                 }
                 Err(error) => {
                     why = redo::failed(self.applied.position, &error);
@@ -179,6 +179,14 @@ impl Lane {
                     }
                 }
             }
+        }
+    }
+
+    /// It follows its log again, unless entries have come meanwhile for which nobody has waited: what the node calls applied includes them.
+    fn caught_up(&self) {
+        if matches!(*self.shared.health.borrow(), Health::Behind { .. }) {
+            self.inbox
+                .if_nothing_to_apply(|| self.set_health(Health::Fine));
         }
     }
 

@@ -381,6 +381,15 @@ impl Inbox {
         }
     }
 
+    /// Calls `then` if no entry waits to be applied; none is handed over meanwhile.
+    pub(in crate::database) fn if_nothing_to_apply(&self, then: impl FnOnce()) {
+        let state = self.state.lock();
+        let waits = |item: &Ordered| matches!(item, Ordered::Apply(_));
+        if !state.ordered.iter().any(waits) {
+            then();
+        }
+    }
+
     /// Something from the log or the role is waiting, or the database closes.
     pub(in crate::database) fn ordered_waiting(&self) -> bool {
         let state = self.state.lock();
