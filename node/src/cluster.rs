@@ -18,7 +18,7 @@ pub(crate) mod identity;
 pub(crate) mod ltx_log;
 mod membership;
 mod network;
-mod opener;
+pub(crate) mod opener;
 mod page_diff;
 pub(crate) mod peer_service;
 mod purge;

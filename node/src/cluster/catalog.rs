@@ -40,6 +40,15 @@ pub(crate) struct Catalog {
     pub(crate) nodes: BTreeMap<u64, String>,
     databases: BTreeMap<u64, CatalogDatabase>,
     archive: BTreeMap<(u64, String), ArchivePosition>,
+    /// While a transaction is applied with some of its chunks only: the point before its first.
+    before_open: Option<Point>,
+}
+
+/// How far the log is applied, and the membership there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Point {
+    pub(crate) applied: Option<LogId>,
+    pub(crate) membership: Stored,
 }
 
 /// What a metadata command asks of the shell around the catalog.
@@ -186,14 +195,34 @@ impl Catalog {
         Ok((index, Effect::Create(database)))
     }
 
+    /// All up to `applied` is in; `before_open` is the point before the first chunk of what is not closed there.
+    pub(crate) fn advance(&mut self, applied: LogId, before_open: Option<Point>) {
+        self.applied = Some(applied);
+        self.before_open = before_open;
+    }
+
+    /// The newest point at which no transaction is half applied: from there on, the log has all of each.
+    ///
+    /// A copy of the catalog says that it is of that point, and may hold what came after it: applied again, in order, metadata commands lead
+    /// to the same.
+    pub(crate) fn whole(&self) -> Point {
+        self.before_open.clone().unwrap_or_else(|| Point {
+            applied: self.applied,
+            membership: self.membership.clone(),
+        })
+    }
+
     pub(crate) fn to_wire(&self) -> v1::Catalog {
+        let Point {
+            applied,
+            membership,
+        } = self.whole();
         v1::Catalog {
-            applied_index: self.applied.as_ref().map_or(0, LogId::index),
-            applied_term: self
-                .applied
+            applied_index: applied.as_ref().map_or(0, LogId::index),
+            applied_term: applied
                 .as_ref()
                 .map_or(0, |id| id.committed_leader_id().term),
-            applied_leader: u64::from(self.applied.is_some()),
+            applied_leader: u64::from(applied.is_some()),
             cluster_id: self.cluster_id.clone(),
             databases: self
                 .databases
@@ -223,9 +252,7 @@ impl Catalog {
                     raft_index: at.raft_index,
                 })
                 .collect(),
-            membership: serde_json::to_vec(&self.membership)
-                .unwrap_or_default()
-                .into(),
+            membership: serde_json::to_vec(&membership).unwrap_or_default().into(),
         }
     }
 
@@ -234,6 +261,7 @@ impl Catalog {
             ClusterError::corrupt(format!("catalog: membership does not parse: {e}"))
         })?;
         Ok(Self {
+            before_open: None,
             applied: (wire.applied_leader != 0)
                 .then(|| LogId::new_term_index(wire.applied_term, wire.applied_index)),
             membership,
@@ -270,6 +298,13 @@ impl Catalog {
                 })
                 .collect(),
         })
+    }
+
+    /// A follower that takes this catalog over is at `point`: nothing is open there.
+    pub(crate) fn start_from(&mut self, point: Point) {
+        self.applied = point.applied;
+        self.membership = point.membership;
+        self.before_open = None;
     }
 
     pub(crate) fn set_membership(&mut self, log_id: LogId, membership: Membership) {
@@ -370,9 +405,28 @@ mod tests {
                 instance_id: "i".into(),
             }),
         );
-        catalog.applied = Some(LogId::new_term_index(2, 9));
+        catalog.advance(LogId::new_term_index(2, 9), None);
         let back = Catalog::from_wire(catalog.to_wire()).expect("parses");
         assert_eq!(back.to_wire(), catalog.to_wire());
         assert_eq!(back.applied, catalog.applied);
+    }
+
+    #[test]
+    fn copy_of_a_catalog_is_of_a_point_that_no_transaction_crosses() {
+        let mut catalog = Catalog::default();
+        catalog.apply(7, create("app"));
+        catalog.advance(LogId::new_term_index(2, 7), None);
+        let before = catalog.whole();
+        // Chunks at 8 and 10, and a database is created in between.
+        catalog.apply(9, create("other"));
+        catalog.advance(LogId::new_term_index(2, 10), Some(before.clone()));
+        let mut copy = Catalog::from_wire(catalog.to_wire()).expect("parses");
+        assert_eq!(copy.whole(), before);
+        // From there on all is applied once more.
+        let (_, effect) = copy.apply(9, create("other"));
+        assert_eq!(effect, Effect::None);
+        copy.advance(LogId::new_term_index(2, 11), None);
+        catalog.advance(LogId::new_term_index(2, 11), None);
+        assert_eq!(copy.to_wire(), catalog.to_wire());
     }
 }

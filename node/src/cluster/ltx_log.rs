@@ -10,6 +10,7 @@ use halite_proto::v1;
 use halite_proto::v1::command::Kind;
 use parking_lot::Mutex;
 
+use super::catalog::Point;
 use super::command;
 use crate::database::{ChunkSource, CommittedLtx};
 
@@ -17,44 +18,84 @@ use crate::database::{ChunkSource, CommittedLtx};
 const SEARCH_ENTRIES: u64 = 256;
 
 /// Where the chunks of transactions that are not closed yet lie in the log.
+///
+/// A database has at most one: its lane proposes one transaction after the other. What a lane has left open is never closed, and forgotten
+/// when the log shows it: by the next transaction of the database, or the blank entry that comes before lanes open.
 #[derive(Debug, Default)]
 pub(crate) struct OpenChunks {
-    by_proposal: Mutex<HashMap<u64, Vec<u64>>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    by_database: HashMap<u64, Chunks>,
+    /// Where the log was applied to before the first of them.
+    before: Point,
+}
+
+#[derive(Debug)]
+struct Chunks {
+    proposal_id: u64,
+    indexes: Vec<u64>,
 }
 
 impl OpenChunks {
-    /// The entry at `index` holds the next chunk of a proposal.
-    pub(crate) fn add(&self, chunk: &v1::LtxChunk, index: u64) {
-        let mut open = self.by_proposal.lock();
-        let indexes = open.entry(chunk.proposal_id).or_default();
-        if chunk.number == 0 {
-            indexes.clear();
+    /// The entry at `index` holds the next chunk of a proposal; the log is applied up to the entry before, `before`.
+    pub(crate) fn add(&self, chunk: &v1::LtxChunk, index: u64, before: impl FnOnce() -> Point) {
+        let mut open = self.open.lock();
+        if open.by_database.is_empty() {
+            open.before = before();
         }
-        // Read twice (redo and then apply) it is still one chunk.
+        let chunks = open
+            .by_database
+            .entry(chunk.database_id)
+            .or_insert_with(|| Chunks {
+                proposal_id: chunk.proposal_id,
+                indexes: Vec::new(),
+            });
+        if chunk.number == 0 || chunks.proposal_id != chunk.proposal_id {
+            chunks.proposal_id = chunk.proposal_id;
+            chunks.indexes.clear();
+        }
         #[cfg(feature = "planted-bugs")]
         if halite_planted::on(halite_planted::Bug::ChunkLeftOut) && chunk.number == 1 {
             return;
         }
-        if !indexes.contains(&index) {
-            indexes.push(index);
+        // Read twice (redo and then apply) it is still one chunk.
+        if !chunks.indexes.contains(&index) {
+            chunks.indexes.push(index);
         }
     }
 
-    pub(crate) fn close(&self, proposal_id: u64) -> Vec<u64> {
-        self.by_proposal
-            .lock()
-            .remove(&proposal_id)
-            .unwrap_or_default()
+    /// The transaction is closed, and whatever else its database had left open: the indexes of its chunks.
+    pub(crate) fn close(&self, database_id: u64, proposal_id: u64) -> Vec<u64> {
+        let chunks = self.open.lock().by_database.remove(&database_id);
+        chunks
+            .filter(|chunks| chunks.proposal_id == proposal_id)
+            .map_or_else(Vec::new, |chunks| chunks.indexes)
+    }
+
+    /// The database is gone.
+    pub(crate) fn forget(&self, database_id: u64) {
+        self.open.lock().by_database.remove(&database_id);
     }
 
     /// First index that an unclosed transaction still needs.
     pub(crate) fn first_index(&self) -> Option<u64> {
-        self.by_proposal.lock().values().flatten().copied().min()
+        let open = self.open.lock();
+        let indexes = open.by_database.values().flat_map(|chunks| &chunks.indexes);
+        indexes.copied().min()
     }
 
-    /// Forgets all: a new term began, what its predecessors left open will never be closed.
+    /// The newest point that no unclosed transaction crosses; `None` if there is none.
+    pub(crate) fn before(&self) -> Option<Point> {
+        let open = self.open.lock();
+        (!open.by_database.is_empty()).then(|| open.before.clone())
+    }
+
+    /// Forgets all: new lanes are about to open, what those before have left open will never be closed.
     pub(crate) fn clear(&self) {
-        self.by_proposal.lock().clear();
+        self.open.lock().by_database.clear();
     }
 }
 
@@ -134,16 +175,21 @@ pub(crate) fn transactions(
             Ok(entry) => entry,
             Err(error) => return Some(Err(error)),
         };
-        let EntryPayload::Normal(payload) = entry.payload else {
-            return None;
-        };
         let (index, term) = (
             entry.log_id.index(),
             entry.log_id.committed_leader_id().term,
         );
+        let payload = match entry.payload {
+            EntryPayload::Normal(payload) => payload,
+            EntryPayload::Blank => {
+                open.clear();
+                return None;
+            }
+            EntryPayload::Membership(_) => return None,
+        };
         match command::decode(payload) {
             Ok(Kind::Chunk(chunk)) if chunk.database_id == database_id => {
-                open.add(&chunk, index);
+                open.add(&chunk, index, Point::default);
                 None
             }
             Ok(Kind::Ltx(ltx)) if ltx.database_id == database_id => {
@@ -181,10 +227,10 @@ pub(crate) fn committed(
     open: &OpenChunks,
     log: &LogStore,
 ) -> Option<CommittedLtx> {
+    let indexes = open.close(command.database_id, command.proposal_id);
     let chunks = if command.chunks == 0 {
         None
     } else {
-        let indexes = open.close(command.proposal_id);
         if indexes.len() != command.chunks as usize {
             return None;
         }
@@ -196,4 +242,67 @@ pub(crate) fn committed(
         command,
         chunks,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use halite_log::LogId;
+
+    use super::*;
+
+    fn chunk(database_id: u64, proposal_id: u64, number: u32) -> v1::LtxChunk {
+        v1::LtxChunk {
+            database_id,
+            proposal_id,
+            number,
+            ..v1::LtxChunk::default()
+        }
+    }
+
+    fn point(index: u64) -> Point {
+        Point {
+            applied: Some(LogId::new_term_index(1, index)),
+            ..Point::default()
+        }
+    }
+
+    #[test]
+    fn chunks_are_kept_until_they_are_closed() {
+        let open = OpenChunks::default();
+        assert_eq!(open.before(), None);
+        open.add(&chunk(1, 70, 0), 5, || point(4));
+        open.add(&chunk(2, 80, 0), 6, || point(5));
+        open.add(&chunk(1, 70, 1), 7, || point(6));
+        // The redo has read it, and the apply reads it again.
+        open.add(&chunk(1, 70, 1), 7, || point(6));
+        assert_eq!(
+            (open.first_index(), open.before()),
+            (Some(5), Some(point(4)))
+        );
+        assert_eq!(open.close(1, 70), [5, 7]);
+        assert_eq!(
+            (open.first_index(), open.before()),
+            (Some(6), Some(point(4)))
+        );
+        assert_eq!(open.close(2, 80), [6]);
+        assert_eq!((open.first_index(), open.before()), (None, None));
+    }
+
+    #[test]
+    fn chunks_that_nobody_closes_are_forgotten() {
+        let open = OpenChunks::default();
+        open.add(&chunk(1, 70, 0), 5, || point(4));
+        open.add(&chunk(1, 71, 0), 6, || point(5));
+        assert_eq!(open.close(1, 71), [6]);
+        open.add(&chunk(1, 72, 0), 7, || point(6));
+        // Another one of the database comes in one piece.
+        assert_eq!(open.close(1, 73), [0_u64; 0]);
+        assert_eq!(open.before(), None);
+        open.add(&chunk(1, 74, 0), 8, || point(7));
+        open.forget(1);
+        assert_eq!(open.before(), None);
+        open.add(&chunk(1, 75, 0), 9, || point(8));
+        open.clear();
+        assert_eq!((open.first_index(), open.before()), (None, None));
+    }
 }

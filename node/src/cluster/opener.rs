@@ -69,7 +69,7 @@ impl Opener {
     ) -> Result<Arc<Database>, OpenerError> {
         let redo = self.redo(database, to)?;
         match self.open_with(database, redo).await {
-            Err(OpenerError::Database(error)) if unusable(&error) => {
+            Err(OpenerError::Database(error)) if error.is_damage() => {
                 self.set_aside(&database.name, &error.to_string())
                     .await
                     .map_err(OpenerError::Storage)?;
@@ -186,27 +186,6 @@ impl Opener {
     }
 }
 
-/// The file is not, or no longer, a database of ours. Anything else (a lock, the disk) passes.
-fn unusable(error: &OpenError) -> bool {
-    use halite_pager::{OpenError as Pager, PagerError};
-    match error {
-        OpenError::PageSize { .. } => true,
-        OpenError::Pager(
-            Pager::NotADatabase { .. }
-            | Pager::TooNew { .. }
-            | Pager::BadPageSize { .. }
-            | Pager::StrayLog { .. }
-            | Pager::NotWal { .. },
-        ) => true,
-        OpenError::Pager(Pager::Sqlite { source, .. })
-        | OpenError::Connection(PagerError::Sqlite(source)) => matches!(
-            source.sqlite_error_code(),
-            Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt)
-        ),
-        _ => false,
-    }
-}
-
 /// Renames a database and the files that SQLite keeps beside it; the old and new names of those that were there.
 fn set_aside(path: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
     let mut moved = Vec::new();
@@ -236,10 +215,19 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 pub(crate) const DONE: &str = "checkpoint";
-pub(crate) const TARGET: &str = "checkpoint-target";
+const TARGET: &str = "checkpoint-target";
 
 pub(crate) fn databases_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("db")
+}
+
+/// Up to where the checkpoints lead that were begun last, one for each database.
+pub(crate) fn targets(log: &LogStore) -> io::Result<Vec<v1::DatabaseCheckpoint>> {
+    let meta = log.meta_of_databases().map_err(io::Error::other)?;
+    meta.into_iter()
+        .filter(|(key, _)| key.parts().last() == Some(&TARGET))
+        .map(|(_, bytes)| v1::DatabaseCheckpoint::decode(bytes).map_err(io::Error::other))
+        .collect()
 }
 
 fn key(id: u64, field: &str) -> MetaKey {

@@ -2,7 +2,8 @@
 //!
 //! Nothing is copied when a snapshot is "built": the databases are the snapshot. A receiver pulls each by page diff into a
 //! staging file; the state machine installs them. What is pulled may be newer than the snapshot's metadata says, because
-//! appliers skip what is at or below a database's TXID.
+//! appliers skip what is at or below a database's TXID. What it must not do is end inside a transaction: its chunks would be
+//! below the log of the receiver, and the entry that closes it above.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use halite_proto::v1;
 use openraft::RaftSnapshotBuilder;
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, Point};
 use super::error::ClusterError;
 use super::state_machine::Shared;
 use crate::database::{Database, Host, blocking};
@@ -73,9 +74,13 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 }
 
 pub(crate) fn of_catalog(catalog: &Catalog) -> SnapshotOf<TypeConfig, SnapshotData> {
+    let Point {
+        applied,
+        membership,
+    } = catalog.whole();
     let meta: SnapshotMetaOf<TypeConfig> = openraft::SnapshotMeta {
-        last_log_id: catalog.applied,
-        last_membership: catalog.membership.clone(),
+        last_log_id: applied,
+        last_membership: membership,
     };
     SnapshotOf::<TypeConfig, SnapshotData> {
         meta,

@@ -312,25 +312,19 @@ async fn recover(
         }
         None => Catalog::default(),
     };
-    let purged = log.purged_log_id();
-    let known = catalog.applied.as_ref().map_or(0, LogId::index);
-    if known < purged.as_ref().map_or(0, LogId::index) {
+    if let Some(purged) = log.purged_log_id()
+        && catalog.applied.is_none_or(|id| id.index() < purged.index())
+    {
         // What is purged was applied, and the catalog was kept whenever it changed. The whole log may be gone: then no entry is left to say so.
-        catalog.applied = purged;
+        catalog.advance(purged, None);
     }
     let known = catalog.applied.as_ref().map_or(0, LogId::index);
     // A follower may hear what is committed before it has it.
     let last = log.indexes().end.saturating_sub(1);
     let committed = log.committed_log_id().as_ref().map_or(0, LogId::index);
     let mut to = known.max(committed.min(last));
-    for (_, bytes) in log
-        .meta_of_databases()
-        .map_err(|e| corrupt(e.to_string()))?
-        .into_iter()
-        .filter(|(key, _)| key.parts().last() == Some(&opener::TARGET))
-    {
-        let target = v1::DatabaseCheckpoint::decode(bytes)
-            .map_err(|e| corrupt(format!("checkpoint: {e}")))?;
+    let targets = opener::targets(&log).map_err(|e| corrupt(format!("checkpoints: {e}")))?;
+    for target in targets {
         // What lies beyond this log came by page diff, in a snapshot that was not finished: the log says nothing of it, and what it does
         // not prove to be committed must not be replayed.
         if target.raft_index <= last {
@@ -383,29 +377,24 @@ fn replay_metadata(
     open_chunks: &OpenChunks,
 ) -> Result<(), ClusterError> {
     let log_id = entry.log_id();
-    if catalog
-        .applied
-        .as_ref()
-        .map(|id| id.committed_leader_id().term)
-        != Some(log_id.committed_leader_id().term)
-    {
-        open_chunks.clear();
-    }
     match entry.payload {
-        EntryPayload::Blank => {}
+        EntryPayload::Blank => open_chunks.clear(),
         EntryPayload::Membership(membership) => catalog.set_membership(log_id, membership),
         EntryPayload::Normal(payload) => match command::decode(payload)? {
             Kind::Ltx(ltx) => {
-                open_chunks.close(ltx.proposal_id);
+                open_chunks.close(ltx.database_id, ltx.proposal_id);
             }
-            Kind::Chunk(chunk) => open_chunks.add(&chunk, log_id.index()),
+            Kind::Chunk(chunk) => open_chunks.add(&chunk, log_id.index(), || catalog.whole()),
             metadata => {
+                if let Kind::DropDatabase(drop) = &metadata {
+                    open_chunks.forget(drop.database_id);
+                }
                 let (_, effect) = catalog.apply(log_id.index(), metadata);
                 // The files follow from the catalog when all is replayed.
                 drop::<Effect>(effect);
             }
         },
     }
-    catalog.applied = Some(log_id);
+    catalog.advance(log_id, open_chunks.before());
     Ok(())
 }

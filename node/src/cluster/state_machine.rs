@@ -22,7 +22,7 @@ use prost::Message as _;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info};
 
-use super::catalog::{Catalog, CatalogDatabase, Effect, Stored};
+use super::catalog::{Catalog, CatalogDatabase, Effect, Point, Stored};
 use super::command;
 use super::error::ClusterError;
 use super::freshness::Freshness;
@@ -135,13 +135,13 @@ pub(crate) struct StateMachine {
 type Visible = oneshot::Receiver<Result<(), ApplyError>>;
 
 impl StateMachine {
-    /// Term of the last applied entry; 0 before the first.
-    fn term(&self) -> u64 {
+    /// Where the log is applied to: `last`, or what was before this batch.
+    fn point(&self, last: Option<LogId>) -> Point {
         let catalog = self.shared.catalog.lock();
-        catalog
-            .applied
-            .as_ref()
-            .map_or(0, |id| id.committed_leader_id().term)
+        Point {
+            applied: last.or(catalog.applied),
+            membership: catalog.membership.clone(),
+        }
     }
 
     /// Hands one transaction to its database; what comes back resolves when it is visible.
@@ -198,6 +198,7 @@ impl StateMachine {
                 self.shared.add_database(database.id, open);
             }
             Effect::Drop(database) => {
+                self.shared.open_chunks.forget(database.id);
                 info!(database = %database.name, id = database.id, "drop database");
                 self.shared.remove_database(&database).await?;
             }
@@ -211,8 +212,10 @@ impl StateMachine {
         snapshot: SnapshotData,
     ) -> io::Result<()> {
         let mut catalog = Catalog::from_wire(snapshot.catalog).map_err(io::Error::other)?;
-        catalog.applied = meta.last_log_id;
-        catalog.membership = meta.last_membership.clone();
+        catalog.start_from(Point {
+            applied: meta.last_log_id,
+            membership: meta.last_membership.clone(),
+        });
         let gone: Vec<_> = {
             let ours = self.shared.catalog.lock();
             ours.databases()
@@ -272,16 +275,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let log_id = entry.log_id();
             let index = log_id.index();
             self.wait_flushed(&mut flushed, index).await?;
-            if last.map_or(self.term(), |l: LogId| l.committed_leader_id().term)
-                != log_id.committed_leader_id().term
-            {
-                // What an earlier primary left open will never be closed: a closing entry is of the same term as its chunks.
-                self.shared.open_chunks.clear();
-            }
-            last = Some(log_id);
+            let before = last.replace(log_id);
             let mut reply = v1::CommandReply::default();
             match entry.payload {
-                EntryPayload::Blank => {}
+                EntryPayload::Blank => self.shared.open_chunks.clear(),
                 EntryPayload::Membership(membership) => {
                     self.shared
                         .catalog
@@ -292,7 +289,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 EntryPayload::Normal(payload) => {
                     match command::decode(payload).map_err(io::Error::other)? {
                         Kind::Ltx(ltx) => pending.extend(self.apply_ltx(ltx, &log_id)),
-                        Kind::Chunk(chunk) => self.shared.open_chunks.add(&chunk, index),
+                        Kind::Chunk(chunk) => {
+                            let before = || self.point(before);
+                            self.shared.open_chunks.add(&chunk, index, before);
+                        }
                         metadata => {
                             // Ordered against the data: what came before is finished first.
                             settle(&mut pending).await;
@@ -308,7 +308,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         }
         settle(&mut pending).await;
         if let Some(last) = last {
-            self.shared.catalog.lock().applied = Some(last);
+            // Not before: a snapshot must not say more than what is visible.
+            let before_open = self.shared.open_chunks.before();
+            self.shared.catalog.lock().advance(last, before_open);
             if catalog_changed {
                 self.shared.persist_catalog(false).await?;
             }
@@ -336,7 +338,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         &mut self,
     ) -> Result<Option<SnapshotOf<TypeConfig, SnapshotData>>, io::Error> {
         let catalog = self.shared.catalog.lock();
-        Ok(catalog.applied.is_some().then(|| of_catalog(&catalog)))
+        let known = catalog.whole().applied.is_some();
+        Ok(known.then(|| of_catalog(&catalog)))
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use halite_ltx::{Checksum, PageSize, Txid};
+use rusqlite::ffi;
 
 /// Why [`Database::open`](super::Database::open) failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,9 +29,41 @@ pub enum OpenError {
     /// A connection to it could not be opened.
     #[error("database cannot be connected to: {0}")]
     Connection(#[source] halite_pager::PagerError),
+    /// SQLite makes nothing of the file, so no page could be written into it either.
+    #[error("database file is damaged: {0}")]
+    Damaged(#[source] rusqlite::Error),
     /// The lane's thread could not be started.
     #[error("lane cannot be started: {0}")]
     Thread(#[source] io::Error),
+}
+
+impl OpenError {
+    /// The file is not, or no longer, a database of ours. Anything else (a lock, the disk) passes.
+    pub(crate) fn is_damage(&self) -> bool {
+        use halite_pager::{OpenError as Pager, PagerError};
+        match self {
+            OpenError::PageSize { .. } | OpenError::Damaged(_) => true,
+            OpenError::Pager(
+                Pager::NotADatabase { .. }
+                | Pager::TooNew { .. }
+                | Pager::BadPageSize { .. }
+                | Pager::StrayLog { .. }
+                | Pager::NotWal { .. },
+            ) => true,
+            OpenError::Pager(Pager::Sqlite { source, .. })
+            | OpenError::Connection(PagerError::Sqlite(source)) => is_damage(source),
+            _ => false,
+        }
+    }
+}
+
+/// SQLite speaks of the content of the file: disks and locks have codes of their own.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code & 0xff);
+    matches!(
+        code,
+        Some(ffi::SQLITE_ERROR | ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB)
+    )
 }
 
 /// Why an entry was not applied. The database then needs repair; [`Health`](super::Health) says so too.

@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use halite_ltx::Txid;
 use halite_pager::{Applier, CapturedTransaction, OpenOptions, PagerError, Writer};
 use halite_proto::v1;
 use prost::Message;
@@ -23,6 +24,7 @@ use super::{
 use gate::{Armed, LaneGate};
 use inbox::{Gather, Inbox};
 use message::{Job, Ordered, PendingApply, Task, Work};
+use missed::Missed;
 use redo::Unfinished;
 use shared::Shared;
 
@@ -33,6 +35,7 @@ mod gate;
 pub(super) mod inbox;
 mod interactive;
 pub(super) mod message;
+mod missed;
 mod redo;
 mod redo_spool;
 pub(super) mod shared;
@@ -57,6 +60,9 @@ struct Lane {
     /// While the lane is open.
     leadership: Option<Leadership>,
     applied: Applied,
+    /// The newest transaction that it was ever handed, here or in the log at the start: below it, it is not well.
+    owed: Txid,
+    missed: Missed,
     sessions: Sessions,
     last_timestamp_ms: i64,
     idle_at: Option<Instant>,
@@ -92,7 +98,7 @@ pub(super) fn open(
     }
     redo.entries = Box::new(entries);
     let mut applier = pager.applier().map_err(OpenError::Connection)?;
-    let redone = redo::redo(&mut applier, redo);
+    let redone = redo::redo(&mut applier, redo)?;
 
     let host = options.host.clone();
     let inbox = Arc::new(Inbox::new(options.queued_jobs_max, host.clone()));
@@ -102,6 +108,7 @@ pub(super) fn open(
         inbox.clone(),
         shared.clone(),
         proposer,
+        options.entry_bytes_max,
         host.random(),
     ));
     let (writer, guard) =
@@ -121,6 +128,8 @@ pub(super) fn open(
         checkpoints,
         leadership: None,
         applied: redone.applied,
+        owed: redone.owed,
+        missed: Missed::default(),
         sessions: redone.sessions,
         last_timestamp_ms: redone.last_timestamp_ms,
         idle_at: None,
@@ -211,7 +220,7 @@ impl Lane {
     fn take_ordered(&mut self, item: Ordered) {
         match item {
             Ordered::Apply(entry) => self.apply(entry),
-            Ordered::Open(leadership) => self.leadership = Some(leadership),
+            Ordered::Open(leadership) => self.take_writes(leadership),
             Ordered::Close { done } => {
                 self.leadership = None;
                 // Nobody listening is the listener's business, here and below.

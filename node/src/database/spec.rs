@@ -82,6 +82,8 @@ pub struct DatabaseOptions {
     /// took. Without it they come back too late for the next batch, and closed-loop callers fall into two halves that wait for each
     /// other's quorum round. A lone caller never waits. Zero: never; for drivers whose clock stands still.
     pub gather_max: Duration,
+    /// An entry of the log carries at most this many bytes of LTX; a larger transaction comes in chunks of this size. At least 1.
+    pub entry_bytes_max: usize,
     /// Write jobs that may wait for the lane; more are refused as unavailable.
     pub queued_jobs_max: usize,
     /// Time, randomness and threads.
@@ -97,6 +99,7 @@ impl Default for DatabaseOptions {
             checkpoint_idle: Duration::from_secs(5),
             batch_work_max: Duration::from_millis(20),
             gather_max: Duration::from_millis(1),
+            entry_bytes_max: 1 << 20,
             queued_jobs_max: 65_536,
             host: SystemHost::shared(),
             crash_disk: None,
@@ -111,6 +114,7 @@ impl fmt::Debug for DatabaseOptions {
             .field("checkpoint_idle", &self.checkpoint_idle)
             .field("batch_work_max", &self.batch_work_max)
             .field("gather_max", &self.gather_max)
+            .field("entry_bytes_max", &self.entry_bytes_max)
             .field("queued_jobs_max", &self.queued_jobs_max)
             .finish_non_exhaustive()
     }

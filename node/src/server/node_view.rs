@@ -14,7 +14,7 @@ use halite_proto::v1::command::Kind;
 
 use crate::api::grpc;
 use crate::cluster::role::Role;
-use crate::cluster::{Cluster, command, ltx_log};
+use crate::cluster::{Cluster, command, ltx_log, opener};
 
 /// See the module. Does not keep the node alive.
 #[derive(Clone)]
@@ -59,6 +59,8 @@ pub struct LogView {
     pub flushed: u64,
     /// Last index that a snapshot covers.
     pub snapshot: u64,
+    /// Last index that a checkpoint leads to, begun or finished: beyond the log it is of a page diff, in a snapshot that is not finished.
+    pub checkpoint: u64,
     /// The vote that is on the disk: term, whom it is for, and whether a quorum has granted it.
     pub vote: (u64, u64, bool),
 }
@@ -101,12 +103,16 @@ impl NodeView {
         let log = &cluster.shared().log;
         let index = |id: Option<LogId>| id.map_or(0, |id| id.index());
         let indexes = log.indexes();
+        // A disk that cannot be read shows elsewhere.
+        let targets = opener::targets(log).unwrap_or_default();
+        let checkpoints = targets.iter().map(|target| target.raft_index);
         Some(LogView {
             first: indexes.start,
             end: indexes.end,
             purged: index(log.purged_log_id()),
             flushed: log.flushed().borrow().unwrap_or(0),
             snapshot: index(cluster.metrics().snapshot),
+            checkpoint: checkpoints.max().unwrap_or(0),
             vote: log.vote().map_or((0, 0, false), |vote| {
                 (
                     vote.leader_id.term,

@@ -7,13 +7,16 @@ use halite_ltx::{Checksum, DecodeError, Decoder, PageSize, Position, Txid};
 use halite_pager::{Applier, ApplyError as PagerApplyError, ApplyTarget, CommitOutcome, PageSink};
 use halite_proto::v1;
 use prost::Message;
-use rusqlite::ErrorCode;
+use tokio::sync::oneshot;
 
 use super::Lane;
 use super::message::{Install, PendingApply};
 use super::redo::{self, Unfinished};
+use crate::database::error::is_damage;
 use crate::database::sessions::Sessions;
-use crate::database::{Applied, ApplyError, CommittedLtx, Health, InstallError, failure};
+use crate::database::{
+    Applied, ApplyError, CommittedLtx, Health, InstallError, Leadership, failure,
+};
 
 /// First and longest pause before an entry that could not be written is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -39,10 +42,7 @@ impl PagesError {
                 | PagerApplyError::Write(_)
                 | PagerApplyError::File { .. },
             ) => true,
-            PagesError::Apply(PagerApplyError::Sqlite(error)) => !matches!(
-                error.sqlite_error_code(),
-                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-            ),
+            PagesError::Apply(PagerApplyError::Sqlite(error)) => !is_damage(error),
             PagesError::Decode(error) => error.is_io(),
             _ => false,
         }
@@ -101,6 +101,7 @@ impl Lane {
         let command = &entry.ltx.command;
         let txid = Txid::new(command.txid);
         let here = self.applied.position;
+        self.owed = self.owed.max(txid);
         if txid <= here.txid {
             // Nobody listening is the listener's business, here and below.
             let _ = entry.reply.send(Ok(()));
@@ -108,6 +109,7 @@ impl Lane {
         }
         if let Health::NeedsRepair { why, .. } = &*self.shared.health.borrow() {
             let _ = entry.reply.send(Err(ApplyError::NeedsRepair(why.clone())));
+            self.missed.push(entry.ltx);
             return;
         }
         let error = if txid != here.txid.next() {
@@ -171,11 +173,7 @@ impl Lane {
                 Err(error) => {
                     why = redo::failed(self.applied.position, &error);
                     if !error.may_pass() {
-                        tracing::error!(database = %self.spec.name, %why, "database needs repair");
-                        return self.set_health(Health::NeedsRepair {
-                            why,
-                            readable: false,
-                        });
+                        return self.needs_repair(why, false);
                     }
                 }
             }
@@ -184,7 +182,8 @@ impl Lane {
 
     /// It follows its log again, unless entries have come meanwhile for which nobody has waited: what the node calls applied includes them.
     fn caught_up(&self) {
-        if matches!(*self.shared.health.borrow(), Health::Behind { .. }) {
+        let behind = matches!(*self.shared.health.borrow(), Health::Behind { .. });
+        if behind && self.applied.position.txid >= self.owed {
             self.inbox
                 .if_nothing_to_apply(|| self.set_health(Health::Fine));
         }
@@ -197,21 +196,43 @@ impl Lane {
             why: why.clone(),
             readable,
         });
-        self.leadership = None;
-        self.inbox
-            .close_from_within(failure::unavailable(why, RETRY_LONGEST));
+        self.take_no_writes(why);
         self.inbox.back_off(self.host.now() + *pause);
         *pause = (*pause * 2).min(RETRY_LONGEST);
         !self.inbox.is_shut_down()
     }
 
-    fn give_up(&mut self, entry: PendingApply, error: ApplyError) {
-        tracing::error!(database = %self.spec.name, %error, "database needs repair");
+    /// Nothing is applied any more until the pages are pulled from another node.
+    fn needs_repair(&mut self, why: String, readable: bool) {
+        tracing::error!(database = %self.spec.name, %why, "database needs repair");
         self.set_health(Health::NeedsRepair {
-            why: error.to_string(),
-            readable: true,
+            why: why.clone(),
+            readable,
         });
+        self.take_no_writes(why);
+    }
+
+    /// What is written builds on the newest state, so a database that is not there must not be written, whoever leads.
+    fn take_no_writes(&mut self, why: String) {
+        self.leadership = None;
+        self.inbox
+            .close_from_within(failure::unavailable(why, RETRY_LONGEST));
+    }
+
+    /// Takes writes from now on. A database in trouble does not: it says that it could again when it is well.
+    pub(super) fn take_writes(&mut self, leadership: Leadership) {
+        let trouble = self.shared.health.borrow().trouble().to_owned();
+        if trouble.is_empty() {
+            self.leadership = Some(leadership);
+        } else {
+            self.take_no_writes(trouble);
+        }
+    }
+
+    fn give_up(&mut self, entry: PendingApply, error: ApplyError) {
+        self.needs_repair(error.to_string(), true);
         let _ = entry.reply.send(Err(error));
+        self.missed.push(entry.ltx);
     }
 
     /// Our own entry: SQLite has published it, or `Err` if it could not.
@@ -276,9 +297,10 @@ impl Lane {
                 "this node is the primary of the database".into(),
             ));
         }
-        let fine = *self.shared.health.borrow() == Health::Fine;
-        if fine && (position == self.applied.position || position.txid < self.applied.position.txid)
-        {
+        let before = self.shared.health.borrow().clone();
+        let fine = before == Health::Fine;
+        let older = position.txid < self.applied.position.txid;
+        if fine && position == self.applied.position || before.readable() && older {
             return Ok(self.applied);
         }
         let sessions = v1::Sessions::decode(state.sessions.as_ref())
@@ -320,13 +342,38 @@ impl Lane {
         self.reopen_writer()
             .map_err(|error| InstallError::Io(error.to_string()))?;
         self.shared.next_generation();
-        self.set_health(Health::Fine);
         self.shared.applied.send_replace(self.applied);
+        if !fine {
+            self.follow_up(before.readable());
+        }
         // The log need not hold what leads from the last checkpoint to here, so the file has to.
         if let Err(error) = self.checkpoint() {
             tracing::warn!(database = %self.spec.name, error = error.message, "checkpoint after a page diff failed");
         }
         Ok(self.applied)
+    }
+
+    /// After a repair: applies what came meanwhile. A database that is still older than what it was ever handed is not well, since this
+    /// node calls all of that applied.
+    fn follow_up(&mut self, readable: bool) {
+        self.set_health(Health::Behind {
+            why: "what was committed during the repair is not here yet".into(),
+            readable,
+        });
+        for ltx in self.missed.take_after(self.applied.position.txid) {
+            // Nobody waits for it any more.
+            let (reply, _) = oneshot::channel();
+            self.apply(PendingApply { ltx, reply });
+        }
+        self.caught_up();
+        let here = self.applied.position.txid;
+        if here < self.owed && matches!(*self.shared.health.borrow(), Health::Behind { .. }) {
+            let why = format!(
+                "the pages are older than what is committed txid={here} committed={}",
+                self.owed
+            );
+            self.needs_repair(why, readable);
+        }
     }
 }
 

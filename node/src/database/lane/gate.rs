@@ -19,9 +19,6 @@ use super::shared::Shared;
 use crate::database::guard::Guard;
 use crate::database::{DatabaseId, Leadership, Proposer, failure};
 
-/// Entries carry at most this many LTX bytes; a larger transaction comes in chunks of this size.
-pub(super) const ENTRY_BYTES_MAX: usize = 1 << 20;
-
 /// What the next commit is to be proposed with.
 pub(super) struct Armed {
     pub(super) leadership: Leadership,
@@ -55,6 +52,7 @@ pub(super) struct LaneGate {
     inbox: Arc<Inbox>,
     shared: Arc<Shared>,
     proposer: Arc<dyn Proposer>,
+    entry_bytes_max: usize,
     guard: Mutex<Option<Guard>>,
     state: Mutex<State>,
 }
@@ -66,6 +64,7 @@ impl LaneGate {
         inbox: Arc<Inbox>,
         shared: Arc<Shared>,
         proposer: Arc<dyn Proposer>,
+        entry_bytes_max: usize,
         first_proposal_id: u64,
     ) -> Self {
         LaneGate {
@@ -73,6 +72,7 @@ impl LaneGate {
             inbox,
             shared,
             proposer,
+            entry_bytes_max,
             guard: Mutex::new(None),
             state: Mutex::new(State {
                 armed: None,
@@ -340,10 +340,11 @@ impl EntryWriter<'_> {
 
 impl Write for EntryWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.buffer.len() == ENTRY_BYTES_MAX {
+        let entry_bytes_max = self.gate.entry_bytes_max;
+        if self.buffer.len() >= entry_bytes_max {
             self.propose_chunk()?;
         }
-        let len = bytes.len().min(ENTRY_BYTES_MAX - self.buffer.len());
+        let len = bytes.len().min(entry_bytes_max - self.buffer.len());
         self.buffer.extend_from_slice(&bytes[..len]);
         Ok(len)
     }

@@ -6,17 +6,20 @@
 use std::io::BufReader;
 
 use halite_ltx::{Checksum, Position, Txid};
-use halite_pager::{Applier, ApplyTarget};
+use halite_pager::{Applier, ApplyError as PagerApplyError, ApplyTarget};
 use halite_proto::v1;
 
 use super::apply::{PagesError, describe, pour};
 use super::redo_spool::RedoSpool;
+use crate::database::error::is_damage;
 use crate::database::sessions::Sessions;
-use crate::database::{Applied, CommittedLtx, Health, Redo};
+use crate::database::{Applied, CommittedLtx, Health, OpenError, Redo};
 
 /// The state that the lane begins with.
 pub(super) struct Redone {
     pub(super) applied: Applied,
+    /// The newest transaction that the log or the checkpoint knows of.
+    pub(super) owed: Txid,
     pub(super) sessions: Sessions,
     pub(super) last_timestamp_ms: i64,
     pub(super) health: Health,
@@ -31,11 +34,15 @@ pub(super) struct Unfinished {
 }
 
 /// Brings the file to M. Where that is can only be told when all entries have been seen, so they are looked at first and applied after.
-pub(super) fn redo(applier: &mut Applier, redo: Redo) -> Redone {
+///
+/// # Errors
+/// SQLite cannot make anything of the file. No page diff could be applied to it either.
+pub(super) fn redo(applier: &mut Applier, redo: Redo) -> Result<Redone, OpenError> {
     let mut redone = match &redo.checkpoint {
         Some(checkpoint) => from_checkpoint(checkpoint),
         None => Redone {
             applied: Applied::ZERO,
+            owed: Txid::ZERO,
             sessions: Sessions::default(),
             last_timestamp_ms: 0,
             health: Health::Fine,
@@ -47,6 +54,12 @@ pub(super) fn redo(applier: &mut Applier, redo: Redo) -> Redone {
         .map_err(PagesError::Mismatch)
         .and_then(|()| apply(applier, redone.applied, &spool));
     if let Err(error) = result {
+        let error = match error {
+            PagesError::Apply(PagerApplyError::Sqlite(error)) if is_damage(&error) => {
+                return Err(OpenError::Damaged(error));
+            }
+            other => other,
+        };
         let why = failed(redone.applied.position, &error);
         if error.may_pass() {
             redone.health = Health::Behind {
@@ -62,7 +75,7 @@ pub(super) fn redo(applier: &mut Applier, redo: Redo) -> Redone {
             };
         }
     }
-    redone
+    Ok(redone)
 }
 
 /// Says why a redo failed.
@@ -76,16 +89,21 @@ pub(super) fn failed(position: Position, error: &PagesError) -> String {
 /// Follows the entries from C on, without touching the file. An error says what is wrong with them.
 fn follow(redone: &mut Redone, redo: Redo, spool: &mut RedoSpool) -> Result<(), String> {
     let reached = Txid::new(redo.reached);
-    for entry in redo.entries {
+    redone.owed = redone.applied.position.txid.max(reached);
+    let mut entries = redo.entries;
+    while let Some(entry) = entries.next() {
         let entry: CommittedLtx =
             entry.map_err(|error| format!("the log cannot be read: {error}"))?;
         let command = &entry.command;
         let here = redone.applied.position;
         let txid = Txid::new(command.txid);
+        redone.owed = redone.owed.max(txid);
         if txid <= here.txid {
             continue;
         }
         if txid != here.txid.next() || command.pre_checksum != here.checksum.get() {
+            let rest = entries.flatten().map(|entry| entry.command.txid);
+            redone.owed = rest.map(Txid::new).fold(redone.owed, Txid::max);
             return Err(format!(
                 "the log does not follow position={here} entry_txid={txid} entry_pre_checksum={:016x}",
                 command.pre_checksum
@@ -145,6 +163,7 @@ fn from_checkpoint(checkpoint: &v1::DatabaseCheckpoint) -> Redone {
         .map(Sessions::from_proto)
         .unwrap_or_default();
     Redone {
+        owed: Txid::new(checkpoint.txid),
         applied: Applied {
             position: Position::new(
                 Txid::new(checkpoint.txid),

@@ -203,7 +203,7 @@ fn entry_that_cannot_be_written_now_is_tried_again_in_order() {
     later
         .into_iter()
         .for_each(|reply| answer(reply).expect("applied"));
-    assert_eq!(*node.database.health().borrow(), Health::Fine);
+    wait(health.wait_for(|health| *health == Health::Fine)).expect("alive");
     node.assert_same(&primary);
     // Whoever knows that this node is still primary opens the lane again.
     assert!(node.database.wants_lane());

@@ -3,6 +3,7 @@
 use std::io;
 
 use halite_ltx::PageNo;
+use halite_proto::v1::{DatabaseState, ErrorCode, LtxCommand};
 
 use super::harness::*;
 use crate::database::*;
@@ -11,6 +12,12 @@ const FILL: &str = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM
 
 /// Asks `from` for what `to` lacks, and installs it.
 fn diff(from: &Node, to: &Node) -> (Result<Applied, InstallError>, u32) {
+    let (bytes, state, pages) = pull(from, to);
+    (install(to, bytes, state), pages)
+}
+
+/// What `to` lacks of what `from` has now: the LTX, the state it leads to, and how many pages.
+fn pull(from: &Node, to: &Node) -> (Vec<u8>, DatabaseState, u32) {
     let theirs = to.database.page_checksums(PageNo::FIRST, usize::MAX);
     let snapshot = answer(from.database.snapshot())
         .map_err(|error| error.message)
@@ -20,11 +27,11 @@ fn diff(from: &Node, to: &Node) -> (Result<Applied, InstallError>, u32) {
         .write_diff(theirs.into_iter().map(Ok), &mut bytes)
         .expect("written");
     let state = snapshot.state().clone();
-    drop(snapshot);
-    (
-        answer(to.database.install(Box::new(io::Cursor::new(bytes)), state)),
-        pages,
-    )
+    (bytes, state, pages)
+}
+
+fn install(to: &Node, bytes: Vec<u8>, state: DatabaseState) -> Result<Applied, InstallError> {
+    answer(to.database.install(Box::new(io::Cursor::new(bytes)), state))
 }
 
 fn history() -> (tempfile::TempDir, Arc<TestLog>, Node, Node) {
@@ -130,6 +137,66 @@ fn diverged_node_is_repaired_and_its_readers_notice() {
 }
 
 #[test]
+fn what_comes_during_a_repair_is_applied_after_it() {
+    let (dir, log, primary, _follower) = history();
+    let node = Node::start(&TestLog::new(), &dir.path().join("c.db"));
+    let known = log.committed();
+    // A gap: the first entry never came.
+    assert!(answer(node.database.apply(known[1].clone())).is_err());
+    let (bytes, state, _) = pull(&primary, &node);
+    for id in 1..=3 {
+        let update = format!("UPDATE t SET v = 'changed' WHERE id = {id}");
+        primary.run(&update).expect("written");
+    }
+    for entry in log.committed().into_iter().skip(known.len()) {
+        assert!(answer(node.database.apply(entry)).is_err());
+    }
+    install(&node, bytes, state).expect("installed");
+    assert_eq!(*node.database.health().borrow(), Health::Fine);
+    node.assert_same(&primary);
+}
+
+#[test]
+fn pages_older_than_what_was_committed_do_not_repair() {
+    let (dir, log, primary, _follower) = history();
+    let node = Node::start(&TestLog::new(), &dir.path().join("c.db"));
+    let (bytes, state, _) = pull(&primary, &node);
+    let older = (bytes.clone(), state.clone());
+    let before = primary.applied();
+    for id in 1..=2 {
+        let update = format!("UPDATE t SET v = 'changed' WHERE id = {id}");
+        primary.run(&update).expect("written");
+    }
+    // Only the newest is handed over: nothing leads there from the older pages.
+    let newest = log.committed().pop().expect("entry");
+    assert!(answer(node.database.apply(newest)).is_err());
+    install(&node, bytes, state).expect("installed");
+    assert_eq!(node.applied(), before);
+    let health = node.database.health().borrow().clone();
+    assert!(health.trouble().contains("older"), "{health:?}");
+    assert!(!node.database.is_fine() && health.readable());
+    // Nor does a lane build on them, whoever leads: when the database is well it may.
+    node.database.open_lane(LEADERSHIP);
+    assert_eq!(code(&node.run("SELECT 1")), ErrorCode::Unavailable);
+    assert!(!node.database.wants_lane());
+    diff(&primary, &node).0.expect("installed");
+    assert_eq!(*node.database.health().borrow(), Health::Fine);
+    node.assert_same(&primary);
+    assert!(node.database.wants_lane());
+    // What readers have seen never goes back.
+    let gap = CommittedLtx {
+        command: LtxCommand {
+            txid: primary.applied().position.txid.get() + 2,
+            ..LtxCommand::default()
+        },
+        ..log.committed().pop().expect("entry")
+    };
+    assert!(answer(node.database.apply(gap)).is_err());
+    install(&node, older.0, older.1).expect("passed over");
+    node.assert_same(&primary);
+}
+
+#[test]
 fn damaged_or_outdated_diff_changes_nothing() {
     let (dir, log, primary, _follower) = history();
     let blank = Node::start(&log, &dir.path().join("c.db"));
@@ -215,7 +282,7 @@ fn imported_file_replicates_as_one_transaction() {
     follower.assert_same(&primary);
     assert_eq!(follower.integer("SELECT sum(v) FROM i"), 6);
     let again = answer(primary.database.import(path.clone(), false)).expect_err("not empty");
-    assert_eq!(again.code(), v1::ErrorCode::AlreadyExists);
+    assert_eq!(again.code(), ErrorCode::AlreadyExists);
     primary.run("DELETE FROM i").expect("written");
     answer(primary.database.import(path, true))
         .map_err(|error| error.message)
@@ -224,5 +291,5 @@ fn imported_file_replicates_as_one_transaction() {
     assert_eq!(follower.integer("SELECT sum(v) FROM i"), 6);
     let nothing =
         answer(primary.database.import(dir.path().join("nothing"), true)).expect_err("no file");
-    assert_eq!(nothing.code(), v1::ErrorCode::Invalid);
+    assert_eq!(nothing.code(), ErrorCode::Invalid);
 }

@@ -170,6 +170,32 @@ fn file_that_cannot_be_brought_there_is_opened_but_not_read() {
 }
 
 #[test]
+fn file_of_which_sqlite_makes_nothing_is_not_opened() {
+    let (dir, log, primary, _follower) = pair(&["CREATE TABLE t(v)", "INSERT INTO t VALUES(1)"]);
+    answer(primary.database.checkpoint())
+        .map_err(|error| error.message)
+        .expect("checkpoint");
+    primary.run("INSERT INTO t VALUES(2)").expect("written");
+    let path = dir.path().join("c.db");
+    // The version that may write it, the format of the schema, and the largest root page.
+    for at in [18, 47, 52] {
+        copy(&primary.path, &path, false);
+        let mut bytes = std::fs::read(&path).expect("read");
+        bytes[at] ^= 0x80;
+        std::fs::write(&path, bytes).expect("written");
+        let opened = Database::open(
+            spec(&path),
+            redo_of(&primary, &log, usize::MAX),
+            TestLog::new(),
+            Arc::new(Checkpoints::default()),
+            options(),
+        );
+        let error = opened.err().expect("refused");
+        assert!(error.is_damage(), "{at}: {error}");
+    }
+}
+
+#[test]
 fn redo_that_the_disk_refuses_is_tried_again() {
     let (dir, log, primary, _follower) = pair(&["CREATE TABLE t(v)", "INSERT INTO t VALUES(1)"]);
     let mut redo = redo_of(&primary, &log, usize::MAX);
