@@ -5,6 +5,7 @@ mod committed_on_quorum;
 mod indexes_in_order;
 mod log_matching;
 mod nothing_goes_back;
+mod numbered_once;
 mod one_primary_per_term;
 mod same_bytes;
 mod sound_unless_damaged;
@@ -77,6 +78,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::<same_bytes::SameBytes>::default(),
         Box::<sound_unless_damaged::SoundUnlessDamaged>::default(),
         Box::<nothing_goes_back::NothingGoesBack>::default(),
+        Box::<numbered_once::NumberedOnce>::default(),
         Box::<votes_are_kept::VotesAreKept>::default(),
         Box::<indexes_in_order::IndexesInOrder>::default(),
         Box::<log_matching::LogMatching>::default(),

@@ -43,6 +43,8 @@ pub struct ClusterPlan {
     pub log_cache_bytes: usize,
     /// What leaves the log, and when.
     pub purge: PurgeRules,
+    /// A larger transaction comes in chunks of this size, in bytes.
+    pub entry_bytes_max: usize,
     /// Where databases are archived.
     pub archiver: ArchiverOptions,
 }
@@ -212,6 +214,7 @@ impl Node {
                     checkpoint_wal_bytes: plan.checkpoint_wal_bytes,
                     checkpoint_idle: plan.checkpoint_idle,
                     gather_max: Duration::ZERO,
+                    entry_bytes_max: plan.entry_bytes_max,
                     host,
                     crash_disk: Some(self.file_disk.clone()),
                     ..DatabaseOptions::default()

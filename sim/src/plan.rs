@@ -6,6 +6,7 @@ mod load;
 use std::time::Duration;
 
 use halite::cluster::PurgeRules;
+use halite::database::DatabaseOptions;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -34,6 +35,8 @@ pub struct Plan {
     pub log_cache_bytes: usize,
     /// What leaves the log, and when.
     pub purge: PurgeRules,
+    /// A larger transaction comes in chunks of this size, in bytes.
+    pub entry_bytes_max: usize,
     /// How often what is new is archived; `None`: nothing is.
     pub archive: Option<Duration>,
     /// How often stock programs read the files of all nodes.
@@ -73,9 +76,18 @@ impl Plan {
             clients,
             faults: faults::draw(rng, cast, length),
             read_files_every: Duration::from_millis(rng.random_range(60..400)),
+            entry_bytes_max: draw_entry_bytes_max(rng),
             databases,
             length,
         }
+    }
+}
+
+/// The product's size, or one so small that ordinary transactions come in many chunks.
+fn draw_entry_bytes_max(rng: &mut SmallRng) -> usize {
+    match rng.random_ratio(1, 2) {
+        true => DatabaseOptions::default().entry_bytes_max,
+        false => 1 << rng.random_range(7..14),
     }
 }
 

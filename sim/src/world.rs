@@ -173,6 +173,7 @@ impl World {
             checkpoint_idle: self.plan.checkpoint_idle,
             log_cache_bytes: self.plan.log_cache_bytes,
             purge: self.plan.purge,
+            entry_bytes_max: self.plan.entry_bytes_max,
             archiver: ArchiverOptions {
                 own: std::collections::HashMap::new(),
                 default: self.plan.archive.map(archive::target),

@@ -1,5 +1,5 @@
 //! Purged ≤ applied ≤ committed ≤ last: nothing leaves the log that a start needs, nothing is shown that is not committed, and
-//! nothing is committed that the log does not have. And no snapshot covers what is not applied.
+//! nothing is committed that no log has. And no snapshot covers what is not applied.
 //!
 //! A start may show more than its own log says is committed, since a checkpoint remembers it: so somebody must have said it once.
 
@@ -20,12 +20,14 @@ impl Invariant for IndexesInOrder {
         let known = self.committed;
         let newest = nodes.iter().map(|seen| seen.status.committed_index);
         self.committed = newest.fold(self.committed, u64::max);
+        let held = nodes.iter().map(last).max().unwrap_or_default();
         for seen in nodes {
             let (status, ends) = (&seen.status, seen.log.ends);
-            let last = ends.end.saturating_sub(1).max(ends.purged);
+            let last = last(seen);
             let (applied, committed) = (status.applied_index, status.committed_index);
-            // It learns what is committed before the snapshot is installed that leads there: others have said so long before.
-            let lags = committed <= known;
+            // It learns what is committed before it has the entries or the snapshot that lead there: others have them, or have
+            // said so before.
+            let lags = committed <= held.max(known);
             let in_order = ends.purged <= applied.max(ends.snapshot)
                 && ends.snapshot <= self.committed
                 && applied <= self.committed
@@ -39,4 +41,13 @@ impl Invariant for IndexesInOrder {
         }
         Ok(())
     }
+}
+
+/// The last index that its log has, or had until it was purged.
+fn last(seen: &Seen) -> u64 {
+    seen.log
+        .ends
+        .end
+        .saturating_sub(1)
+        .max(seen.log.ends.purged)
 }

@@ -13,7 +13,7 @@ use super::{Invariant, Seen};
 
 #[derive(Default)]
 pub(super) struct SoundUnlessDamaged {
-    /// Nodes that pull a snapshot, and its index: they know what is committed before their log has it.
+    /// Nodes that pull a snapshot, and its index: they know what is committed, or have databases that are newer, before their log is there.
     pulling: BTreeMap<u64, u64>,
 }
 
@@ -26,8 +26,10 @@ impl Invariant for SoundUnlessDamaged {
         for seen in nodes {
             let trouble = seen.status.databases.iter().find(|d| in_trouble(d));
             let (committed, applied) = (seen.status.committed_index, seen.status.applied_index);
-            if committed >= seen.log.ends.end.max(seen.log.ends.purged + 1) {
-                self.pulling.insert(seen.node, committed);
+            let ends = seen.log.ends;
+            let newest = committed.max(ends.checkpoint);
+            if newest >= ends.end.max(ends.purged + 1) {
+                self.pulling.insert(seen.node, newest);
             } else if trouble.is_none()
                 && self
                     .pulling

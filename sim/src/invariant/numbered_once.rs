@@ -1,0 +1,38 @@
+//! A number is committed once: what two primaries build on the same transaction cannot both be in the history.
+//!
+//! Appliers pass over an entry whose number they have, so of two of them one is lost, whoever was told that it was written.
+
+use std::collections::HashMap;
+
+use super::{Invariant, Seen};
+
+#[derive(Default)]
+pub(super) struct NumberedOnce {
+    /// Index of each transaction, by database and number.
+    indexes: HashMap<(u64, u64), u64>,
+}
+
+impl Invariant for NumberedOnce {
+    fn name(&self) -> &'static str {
+        "each number is committed once"
+    }
+
+    fn look(&mut self, nodes: &[Seen]) -> Result<(), String> {
+        for seen in nodes {
+            for entry in &seen.committed {
+                let Some(transaction) = entry.transaction else {
+                    continue;
+                };
+                let key = (transaction.database_id, transaction.txid);
+                let first = *self.indexes.entry(key).or_insert(entry.index);
+                if first != entry.index {
+                    return Err(format!(
+                        "transaction {} of database {} at index {first} and at index {} of n{}",
+                        transaction.txid, transaction.database_id, entry.index, seen.node
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
