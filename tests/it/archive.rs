@@ -1,14 +1,13 @@
 //! The archive holds every transaction exactly once, whichever node wrote it.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use halite_ltx::{Txid, parse_file_name};
 use halite_tests::cluster::{PATIENCE, TestCluster};
 use halite_tests::load::{Load, LoadOptions};
-use halite_tests::pages::Pages;
 use halite_tests::program;
 use halite_tests::scratch::{Scratch, Weight, run};
 
@@ -131,21 +130,8 @@ async fn restored_is_the_same(
 ) -> Result<()> {
     let pages = cluster.check_same("app").await?;
     let txid = cluster.archived("app").await?;
-    let restored: PathBuf = scratch.join("restored.db");
-    let output = program::run([
-        "restore",
-        "-txid",
-        &format!("{txid:x}"),
-        "-o",
-        &restored.display().to_string(),
-        &format!("file://{}/app", archive.display()),
-    ])?;
-    ensure!(
-        output.status.success(),
-        "restore: {}",
-        program::text(&output)
-    );
-    Pages::read(&restored)?
-        .check_same(&pages)
-        .context("the restored database is not the one the nodes hold")
+    let restored = scratch.join("restored.db");
+    let url = format!("file://{}/app", archive.display());
+    program::restore(&url, &restored, &["-txid", &format!("{txid:x}")])?;
+    pages.check_restored(&restored)
 }

@@ -142,15 +142,8 @@ fn restores_are_ordered(
             .arg("+%Y-%m-%dT%H:%M:%S.%3NZ")
             .output()?;
         let at = String::from_utf8(at.stdout)?;
-        let output = program::run([
-            "restore",
-            "-timestamp",
-            at.trim(),
-            "-o",
-            &restored.display().to_string(),
-            &format!("file://{}/app", archive.display()),
-        ])?;
-        ensure!(output.status.success(), "{}", program::text(&output));
+        let url = format!("file://{}/app", archive.display());
+        program::restore(&url, &restored, &["-timestamp", at.trim()])?;
         let tables = stock::read(&restored, "SELECT count(*) FROM sqlite_schema")?;
         if tables == ["0"] {
             continue;

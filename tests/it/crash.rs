@@ -15,7 +15,6 @@ use halite_client::params;
 use halite_tests::cluster::TestCluster;
 use halite_tests::history::History;
 use halite_tests::load::{Load, LoadOptions};
-use halite_tests::pages::Pages;
 use halite_tests::scratch::{Scratch, Weight, run};
 use halite_tests::{program, stock};
 use rand::rngs::StdRng;
@@ -148,18 +147,6 @@ async fn restored_is_the_same(
     let pages = cluster.check_same("app").await?;
     cluster.archived("app").await?;
     let restored = scratch.join("restored.db");
-    let output = program::run([
-        "restore",
-        "-o",
-        &restored.display().to_string(),
-        &format!("{archive}/app"),
-    ])?;
-    ensure!(
-        output.status.success(),
-        "restore: {}",
-        program::text(&output)
-    );
-    Pages::read(&restored)?
-        .check_same(&pages)
-        .context("the restored database is not the one the nodes hold")
+    program::restore(&format!("{archive}/app"), &restored, &[])?;
+    pages.check_restored(&restored)
 }

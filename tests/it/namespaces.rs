@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use halite_proto::v1::ReadLevel;
 use halite_tests::cluster::TestCluster;
 use halite_tests::direct::DirectNode;
-use halite_tests::load::{Load, LoadOptions};
+use halite_tests::load::{Load, LoadOptions, after_healing};
 use halite_tests::netns::{Netns, expect_nothing_left};
 use halite_tests::program;
 use halite_tests::scratch::{Scratch, Weight};
@@ -101,11 +101,7 @@ impl Separate {
 
     async fn heal(&mut self) -> Result<()> {
         self.network.heal()?;
-        self.cluster.look_away_from(&[]);
-        self.cluster.primary().await.context("after healing")?;
-        self.load.grown(30).await.context("after healing")?;
-        self.load.verify(&self.cluster).await?;
-        Ok(())
+        after_healing(&mut self.cluster, &self.load).await
     }
 
     async fn end(mut self) -> Result<()> {

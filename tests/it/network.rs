@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use halite_proto::v1::ReadLevel;
 use halite_tests::cluster::{PATIENCE, TestCluster};
 use halite_tests::direct::DirectNode;
-use halite_tests::load::{Load, LoadOptions};
+use halite_tests::load::{Load, LoadOptions, after_healing};
 use halite_tests::proxy::Proxy;
 use halite_tests::scratch::{Scratch, Weight};
 use halite_tests::wait;
@@ -76,11 +76,7 @@ impl Networked {
     /// Ends the faults, and checks everything.
     async fn heal(&mut self) -> Result<()> {
         self.proxy.heal();
-        self.cluster.look_away_from(&[]);
-        self.cluster.primary().await.context("after healing")?;
-        self.load.grown(30).await.context("after healing")?;
-        self.load.verify(&self.cluster).await?;
-        Ok(())
+        after_healing(&mut self.cluster, &self.load).await
     }
 
     /// The last checks, without load.

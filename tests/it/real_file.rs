@@ -42,22 +42,9 @@ fn a_database_of_another_program_survives_import_writes_failover_and_restore() {
 
         cluster.archived(DATABASE).await?;
         let restored = scratch.join("restored.db");
-        let output = program::run([
-            "restore",
-            "--integrity-check",
-            "full",
-            "-o",
-            &restored.display().to_string(),
-            &format!("{archive}/{DATABASE}"),
-        ])?;
-        ensure!(
-            output.status.success(),
-            "restore: {}",
-            program::text(&output)
-        );
-        Pages::read(&restored)?
-            .check_same(&pages)
-            .context("restored")?;
+        let url = format!("{archive}/{DATABASE}");
+        program::restore(&url, &restored, &["--integrity-check", "full"])?;
+        pages.check_restored(&restored)?;
         same_content(&restored, &source)
     });
 }

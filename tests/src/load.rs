@@ -54,6 +54,17 @@ impl LoadOptions {
     }
 }
 
+/// Once the faults are over: all nodes are looked at again, writes go on, and everything holds.
+///
+/// # Errors
+/// Something does not.
+pub async fn after_healing(cluster: &mut TestCluster, load: &Load) -> Result<()> {
+    cluster.look_away_from(&[]);
+    cluster.primary().await.context("after healing")?;
+    load.grown(30).await.context("after healing")?;
+    load.verify(cluster).await.map(drop)
+}
+
 /// Writers and readers at work.
 pub struct Load {
     history: Arc<History>,

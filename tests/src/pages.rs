@@ -56,6 +56,16 @@ impl Pages {
         self.0.is_empty()
     }
 
+    /// The restored `file` is the database that the nodes hold.
+    ///
+    /// # Errors
+    /// It is not, or cannot be read.
+    pub fn check_restored(&self, file: &Path) -> Result<()> {
+        Self::read(file)?
+            .check_same(self)
+            .context("the restored database is not the one the nodes hold")
+    }
+
     /// Says in what two databases differ.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The `halite` program under test.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// Where the program is: `HALITE_BIN`, else beside the directory of the test program.
@@ -38,6 +38,17 @@ pub fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> anyhow::Result
         .stdin(std::process::Stdio::null())
         .env("NO_COLOR", "1")
         .output()?)
+}
+
+/// Restores what is at `url` into `out`; `options` are those of `halite restore`.
+///
+/// # Errors
+/// It fails, with what it said.
+pub fn restore(url: &str, out: &Path, options: &[&str]) -> anyhow::Result<()> {
+    let out = out.display().to_string();
+    let output = run([&["restore", "-o", &out], options, &[url]].concat())?;
+    anyhow::ensure!(output.status.success(), "restore: {}", text(&output));
+    Ok(())
 }
 
 /// Both outputs of a program, for messages.

@@ -65,6 +65,12 @@ impl Catalog {
         self.databases.values().filter(|d| !d.dropped)
     }
 
+    /// Databases that are gone, and whose name nobody else has.
+    pub(crate) fn dropped(&self) -> impl Iterator<Item = &CatalogDatabase> {
+        let dropped = self.databases.values().filter(|d| d.dropped);
+        dropped.filter(|d| self.by_name(&d.name).is_none())
+    }
+
     pub(crate) fn database(&self, id: u64) -> Option<&CatalogDatabase> {
         self.databases.get(&id).filter(|d| !d.dropped)
     }

@@ -167,6 +167,15 @@ impl Opener {
             .map_err(io::Error::other)
     }
 
+    /// Removes what a crash in the middle of a drop has left. A file without a checkpoint of that database may be somebody's.
+    pub(crate) async fn delete_left_over(&self, database: &CatalogDatabase) -> io::Result<()> {
+        let begun = self.checkpoint(database.id, TARGET)?.is_some();
+        if begun && self.path(&database.name).try_exists()? {
+            self.delete(database).await?;
+        }
+        Ok(())
+    }
+
     /// The checkpoint noted as done (C) or aimed at (K).
     pub(crate) fn checkpoint(
         &self,

@@ -15,7 +15,6 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::Cluster;
-use crate::database::Leadership;
 
 type Metrics = RaftMetrics<TypeConfig>;
 
@@ -167,7 +166,7 @@ async fn step_up(cluster: &Cluster, role: &watch::Sender<Role>, term: u64) {
             return;
         }
     }
-    let leadership = leadership(cluster, term);
+    let leadership = cluster.shared().leadership(term);
     // Announced first: a database that is created meanwhile opens its own lane.
     role.send_replace(Role::Primary { term });
     for database in cluster.shared().all_databases() {
@@ -182,14 +181,7 @@ fn open_lanes_again(cluster: &Cluster, term: u64) {
     for database in cluster.shared().all_databases() {
         if database.wants_lane() {
             info!(database = %database.spec().name, "taking writes again");
-            database.open_lane(leadership(cluster, term));
+            database.open_lane(cluster.shared().leadership(term));
         }
-    }
-}
-
-fn leadership(cluster: &Cluster, term: u64) -> Leadership {
-    Leadership {
-        term,
-        leader_id: cluster.identity().node_id,
     }
 }

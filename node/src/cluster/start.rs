@@ -354,6 +354,15 @@ async fn recover(
             })?;
         databases.insert(database.id, open);
     }
+    for database in catalog.dropped() {
+        opener
+            .delete_left_over(database)
+            .await
+            .map_err(|error| StartError::Database {
+                name: database.name.clone(),
+                source: opener::OpenerError::Storage(error),
+            })?;
+    }
     info!(index = to, databases = databases.len(), "state recovered");
     Ok(Arc::new(Shared {
         catalog: Mutex::new(catalog),

@@ -70,6 +70,14 @@ impl Shared {
         self.databases.read().values().cloned().collect()
     }
 
+    /// Under which this node's lanes write while it leads in `term`.
+    pub(crate) fn leadership(&self, term: u64) -> Leadership {
+        Leadership {
+            term,
+            leader_id: self.identity.node_id,
+        }
+    }
+
     /// Tells peers' checks what the catalog knows now.
     pub(crate) fn publish_identity(&self) {
         let catalog = self.catalog.lock();
@@ -87,10 +95,7 @@ impl Shared {
 
     fn add_database(&self, id: u64, database: Arc<Database>) {
         if let Role::Primary { term } = *self.role.borrow() {
-            database.open_lane(Leadership {
-                term,
-                leader_id: self.identity.node_id,
-            });
+            database.open_lane(self.leadership(term));
         }
         self.databases.write().insert(id, database);
         self.databases_changed.send_modify(|n| *n += 1);
@@ -200,6 +205,8 @@ impl StateMachine {
             Effect::Drop(database) => {
                 self.shared.open_chunks.forget(database.id);
                 info!(database = %database.name, id = database.id, "drop database");
+                // Durable before the file goes: a start that knows of the database would miss it.
+                self.shared.persist_catalog(true).await?;
                 self.shared.remove_database(&database).await?;
             }
         }

@@ -102,6 +102,8 @@ pub(super) fn draw(rng: &mut SmallRng, cast: Cast, length: Duration) -> Vec<(Dur
 fn draw_one(rng: &mut SmallRng, cast: Cast, family: Family) -> Fault {
     let who = draw_who(rng, cast);
     let (down, lasts) = (ms(rng, 10, 4_000), ms(rng, 10, 4_000));
+    let log_disk = |fault| Fault::LogDisk { who, fault, lasts };
+    let file_disk = |fault| Fault::FileDisk { who, fault, lasts };
     match family {
         Family::Kill | Family::PowerLoss => Fault::Crash {
             who,
@@ -118,35 +120,14 @@ fn draw_one(rng: &mut SmallRng, cast: Cast, family: Family) -> Fault {
             down: (0..5).map(|_| ms(rng, 10, 2_000)).collect(),
         },
         Family::Restart => Fault::Restart { who, down },
-        Family::LogDiskSlow => Fault::LogDisk {
-            who,
-            fault: LogDiskFault::Slow(ms(rng, 1, 600)),
-            lasts,
-        },
-        Family::LogDiskFails => Fault::LogDisk {
-            who,
-            fault: if rng.random() {
-                LogDiskFault::WritesFail(rng.random_range(1..300))
-            } else {
-                LogDiskFault::SyncsFail(rng.random_range(1..300))
-            },
-            lasts,
-        },
-        Family::LogDiskFull => Fault::LogDisk {
-            who,
-            fault: LogDiskFault::Full,
-            lasts,
-        },
-        Family::FileDiskFails => Fault::FileDisk {
-            who,
-            fault: draw_file_disk_fault(rng),
-            lasts,
-        },
-        Family::FileDiskFull => Fault::FileDisk {
-            who,
-            fault: FileDiskFault::Full,
-            lasts,
-        },
+        Family::LogDiskSlow => log_disk(LogDiskFault::Slow(ms(rng, 1, 600))),
+        Family::LogDiskFails if rng.random() => {
+            log_disk(LogDiskFault::WritesFail(rng.random_range(1..300)))
+        }
+        Family::LogDiskFails => log_disk(LogDiskFault::SyncsFail(rng.random_range(1..300))),
+        Family::LogDiskFull => log_disk(LogDiskFault::Full),
+        Family::FileDiskFails => file_disk(draw_file_disk_fault(rng)),
+        Family::FileDiskFull => file_disk(FileDiskFault::Full),
         Family::Clock => Fault::ClockJump {
             who,
             by_ms: rng.random_range(-10_000_000..10_000_000),

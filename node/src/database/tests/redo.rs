@@ -190,7 +190,7 @@ fn file_of_which_sqlite_makes_nothing_is_not_opened() {
             Arc::new(Checkpoints::default()),
             options(),
         );
-        let error = opened.err().expect("refused");
+        let error = opened.expect_err("refused");
         assert!(error.is_damage(), "{at}: {error}");
     }
 }
