@@ -212,6 +212,13 @@ impl Catalog {
     /// A copy of the catalog says that it is of that point, and may hold what came after it: applied again, in order, metadata commands lead
     /// to the same.
     pub(crate) fn whole(&self) -> Point {
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::SnapshotInsideTransaction) {
+            return Point {
+                applied: self.applied,
+                membership: self.membership.clone(),
+            };
+        }
         self.before_open.clone().unwrap_or_else(|| Point {
             applied: self.applied,
             membership: self.membership.clone(),

@@ -101,6 +101,12 @@ impl Lane {
         let command = &entry.ltx.command;
         let txid = Txid::new(command.txid);
         let here = self.applied.position;
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::RepairForgetsEntries)
+            && matches!(*self.shared.health.borrow(), Health::NeedsRepair { .. })
+        {
+            return;
+        }
         self.owed = self.owed.max(txid);
         if txid <= here.txid {
             // Nobody listening is the listener's business, here and below.
@@ -222,6 +228,11 @@ impl Lane {
     /// Takes writes from now on. A database in trouble does not: it says that it could again when it is well.
     pub(super) fn take_writes(&mut self, leadership: Leadership) {
         let trouble = self.shared.health.borrow().trouble().to_owned();
+        #[cfg(feature = "planted-bugs")]
+        let trouble = match halite_planted::on(halite_planted::Bug::LaneOpensInTrouble) {
+            true => String::new(),
+            false => trouble,
+        };
         if trouble.is_empty() {
             self.leadership = Some(leadership);
         } else {
