@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use halite_log::{Entry, EntryPayload, LogStore};
+use halite_log::{Entry, EntryPayload, LogError, LogStore};
 use halite_proto::v1;
 use halite_proto::v1::command::Kind;
 use parking_lot::Mutex;
@@ -117,9 +117,9 @@ impl ChunkSource for LogChunks {
             .indexes
             .get(number as usize)
             .ok_or_else(|| io::Error::other(format!("no chunk of that number: number={number}")))?;
-        let entry = entries(&self.log, index, index).next().ok_or_else(|| {
-            io::Error::other(format!("chunk is gone from the log: index={index}"))
-        })??;
+        let entry = entries(&self.log, index, index)
+            .next()
+            .ok_or_else(|| io::Error::other(format!("chunk is not in the log: index={index}")))??;
         match entry.payload {
             EntryPayload::Normal(payload) => {
                 match command::decode(payload).map_err(io::Error::other)? {
@@ -136,7 +136,7 @@ impl ChunkSource for LogChunks {
     }
 }
 
-/// The entries `from..=to`, in order. Blocks on the disk.
+/// The entries `from..=to`, in order. Blocks on the disk. Those that are purged are [`io::ErrorKind::NotFound`].
 pub(crate) fn entries(
     log: &LogStore,
     from: u64,
@@ -154,7 +154,11 @@ pub(crate) fn entries(
                 Ok(None) => reader = None,
                 Err(error) => {
                     reader = None;
-                    return Some(Err(io::Error::other(error)));
+                    let kind = match error {
+                        LogError::Purged { .. } => io::ErrorKind::NotFound,
+                        _ => io::ErrorKind::Other,
+                    };
+                    return Some(Err(io::Error::new(kind, error)));
                 }
             }
         }

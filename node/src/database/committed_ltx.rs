@@ -14,7 +14,7 @@ pub trait ChunkSource: Send + Sync {
     /// Data of chunk `number`, from 0.
     ///
     /// # Errors
-    /// The log's; the database then stays where it is and asks again.
+    /// The log's; the database then stays where it is and asks again, unless the chunk is gone ([`io::ErrorKind::NotFound`]).
     fn chunk(&self, number: u32) -> io::Result<Bytes>;
 }
 

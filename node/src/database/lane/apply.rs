@@ -1,9 +1,9 @@
 //! Applying what the log says: committed entries in order, and page diffs.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
-use halite_ltx::{Checksum, DecodeError, Decoder, PageSize, Position, Txid};
+use halite_ltx::{Checksum, DecodeError, DecodeFault, Decoder, PageSize, Position, Txid};
 use halite_pager::{Applier, ApplyError as PagerApplyError, ApplyTarget, CommitOutcome, PageSink};
 use halite_proto::v1;
 use prost::Message;
@@ -43,7 +43,10 @@ impl PagesError {
                 | PagerApplyError::File { .. },
             ) => true,
             PagesError::Apply(PagerApplyError::Sqlite(error)) => !is_damage(error),
-            PagesError::Decode(error) => error.is_io(),
+            // A chunk that has left the log does not come back.
+            PagesError::Decode(error) => {
+                matches!(&error.fault, DecodeFault::Io(error) if error.kind() != ErrorKind::NotFound)
+            }
             _ => false,
         }
     }

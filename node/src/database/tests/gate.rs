@@ -1,9 +1,12 @@
 //! Who decides over a commit, and what becomes of the ones that were refused.
 
+use std::io;
+use std::sync::Arc;
+
 use halite_proto::v1::ErrorCode;
 
 use super::harness::*;
-use crate::database::{ApplyError, Health, Leadership};
+use crate::database::{ApplyError, ChunkSource, Health, Leadership};
 
 const TABLE: &str = "CREATE TABLE t(id INTEGER PRIMARY KEY, v)";
 
@@ -173,6 +176,27 @@ fn shutdown_at_a_shut_gate_rolls_back() {
     primary.stop();
     assert_eq!(code(&answer(receiver)), ErrorCode::OutcomeUnknown);
     assert!(wait(database.apply(log.committed()[0].clone())).is_err());
+}
+
+#[test]
+fn entry_whose_chunks_have_left_the_log_needs_repair() {
+    struct Gone;
+    impl ChunkSource for Gone {
+        fn chunk(&self, _number: u32) -> io::Result<bytes::Bytes> {
+            Err(io::ErrorKind::NotFound.into())
+        }
+    }
+    let (dir, log, _primary, _follower) = pair(&[TABLE]);
+    let node = Node::start(&TestLog::new(), &dir.path().join("c.db"));
+    let mut entry = log.committed()[0].clone();
+    entry.command.data.clear();
+    entry.command.chunks = 1;
+    entry.chunks = Some(Arc::new(Gone));
+    assert!(matches!(
+        answer(node.database.apply(entry)),
+        Err(ApplyError::Corrupt { .. })
+    ));
+    assert!(!node.database.is_fine());
 }
 
 #[test]
