@@ -10,8 +10,8 @@ use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError,
 use openraft::network::RPCOption;
 use openraft::network::v2::RaftNetworkV2;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+    StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory};
 use prost::Message as _;
@@ -93,6 +93,37 @@ impl PeerNetwork {
         .await?;
         convert::vote_response_from_wire(&response).map_err(malformed)
     }
+}
+
+/// Whether the peer acknowledges `vote` now, as it does with a heartbeat: it has voted for nobody in a later term.
+pub(crate) async fn acknowledges(
+    transport: &Transport,
+    target: u64,
+    addr: &str,
+    vote: Vote,
+) -> bool {
+    let heartbeat = AppendEntriesRequest::<TypeConfig> {
+        vote,
+        prev_log_id: None,
+        entries: Vec::new(),
+        leader_commit: None,
+    };
+    let Ok(request) = convert::append_to_wire(heartbeat) else {
+        return false;
+    };
+    let asked = async {
+        let mut peer = transport.peer(target, addr, Purpose::Control).ok()?;
+        let answers = peer.append(futures::stream::iter([request])).await.ok()?;
+        let mut answers = answers.into_inner();
+        let first = answers.message().await.ok()??;
+        // To its end, or the connection would count a stream that was reset.
+        while let Ok(Some(_)) = answers.message().await {}
+        convert::append_result_from_wire(first).ok()
+    };
+    matches!(
+        asked.await,
+        Some(Ok(_) | Err(StreamAppendError::Conflict(_)))
+    )
 }
 
 fn rpc_error(status: &Status) -> Rpc {
