@@ -7,17 +7,15 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use halite::database::Host;
 use halite_archive::BlockingJob;
+use halite_sim_clock::EPOCH;
 use parking_lot::{Condvar, Mutex};
 use rand::rngs::SmallRng;
 use rand::{RngCore as _, SeedableRng as _};
 use tokio::runtime::Handle;
-
-/// Wall clock at the start of every run, in milliseconds since 1970.
-const EPOCH_MS: i64 = 1_767_225_600_000;
 
 /// The wall clock of one machine.
 #[derive(Clone, Debug, Default)]
@@ -41,8 +39,9 @@ impl WallClock {
     }
 
     fn unix_ms(&self) -> i64 {
-        let elapsed_ms = self.elapsed_us.load(Ordering::Relaxed) / 1000;
-        EPOCH_MS + elapsed_ms.cast_signed() + self.skew_ms.load(Ordering::Relaxed)
+        let elapsed = Duration::from_micros(self.elapsed_us.load(Ordering::Relaxed));
+        let unix_ms = (EPOCH + elapsed).as_millis() as i64;
+        unix_ms + self.skew_ms.load(Ordering::Relaxed)
     }
 }
 

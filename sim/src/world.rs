@@ -23,6 +23,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use halite::archiver::ArchiverOptions;
 use halite_archive::{Inline, MemStore};
+use halite_sim_clock::SimulatedClocks;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -81,6 +82,7 @@ pub struct World {
     last_seen: BTreeMap<u64, String>,
     invariants: Vec<Box<dyn Invariant>>,
     elapsed_us: Arc<AtomicU64>,
+    clocks: SimulatedClocks,
     trace: Trace,
     recorders: BTreeMap<String, Recorder>,
     stop: watch::Sender<bool>,
@@ -112,6 +114,7 @@ impl World {
     /// # Errors
     /// The directory cannot be used.
     pub fn new(plan: Plan, dir: &Path, trace: Trace, elapsed_us: Arc<AtomicU64>) -> Result<Self> {
+        let clocks = SimulatedClocks::start();
         let mut sim = turmoil::Builder::new()
             .rng_seed(plan.seed)
             .tick_duration(TICK)
@@ -142,6 +145,7 @@ impl World {
             last_seen: BTreeMap::new(),
             invariants: invariant::all(),
             elapsed_us,
+            clocks,
             trace,
             recorders: BTreeMap::new(),
             stop: watch::Sender::new(false),
@@ -270,6 +274,7 @@ impl World {
             .map_err(|error| anyhow!("{error}"))
             .context("the simulation failed")?;
         let elapsed = self.sim.elapsed();
+        self.clocks.show(elapsed);
         self.elapsed_us
             .store(u64::try_from(elapsed.as_micros())?, Ordering::Relaxed);
         self.note_power_cuts()?;
