@@ -26,6 +26,8 @@ pub struct Netns {
     name: String,
     /// `198.18.x`, out of the range that is set aside for tests of networks (RFC 2544).
     net: String,
+    /// The tests' own interface, whose peer is on the bridge.
+    outside: String,
     nodes: u64,
 }
 
@@ -44,6 +46,8 @@ impl Netns {
         let made = MADE.fetch_add(1, Ordering::Relaxed);
         let network = Self {
             name: format!("{PREFIX}{pid}-{made}"),
+            // At most 15 characters.
+            outside: format!("hlt{pid}-{made}"),
             net: format!("198.18.{}", (pid + made) % 256),
             nodes,
         };
@@ -90,16 +94,14 @@ impl Netns {
             ip(&["-n", &node, "addr", "add", &address, "dev", "eth0"])?;
             ip(&["-n", &node, "link", "set", "eth0", "up"])?;
         }
-        // At most 15 characters; it is gone when its peer is.
-        let outside = format!("hlt{}", std::process::id());
         let peer = ["type", "veth", "peer", "name", "outside", "netns", &switch];
-        ip(&[&["link", "add", &outside], &peer[..]].concat())?;
+        ip(&[&["link", "add", &self.outside], &peer[..]].concat())?;
         ip(&[
             "-n", &switch, "link", "set", "outside", "master", "bridge", "up",
         ])?;
         let address = format!("{}/24", self.address(OUTSIDE));
-        ip(&["addr", "add", &address, "dev", &outside])?;
-        ip(&["link", "set", &outside, "up"])
+        ip(&["addr", "add", &address, "dev", &self.outside])?;
+        ip(&["link", "set", &self.outside, "up"])
     }
 
     /// Runs the nodes of a cluster in their namespaces.
@@ -230,16 +232,14 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        remove(&self.name);
-    }
-}
-
-/// Removes all namespaces whose names begin so, and their interfaces with them.
-fn remove(name: &str) {
-    for found in namespaces().unwrap_or_default() {
-        if found.starts_with(name) {
-            // What is gone already is none of ours.
-            let _ = ip(&["netns", "delete", &found]);
+        // Now, and not when the kernel comes to it: a deleted namespace's interfaces, and their peers outside, live on for a while. What
+        // was never made cannot be deleted.
+        let _ = ip(&["link", "delete", &self.outside]);
+        let own = format!("{}-", self.name);
+        for found in namespaces().unwrap_or_default() {
+            if found.starts_with(&own) {
+                let _ = ip(&["netns", "delete", &found]);
+            }
         }
     }
 }
