@@ -1,18 +1,38 @@
 //! Commands as Raft payloads and back.
 
 use bytes::Bytes;
-use halite_log::{Payload, Reply};
+use halite_log::{EntryPayload, Membership, Payload, Reply};
 use halite_proto::v1;
+use halite_proto::v1::command::Kind;
 use prost::Message as _;
 
 use super::error::ClusterError;
+
+/// What a log entry carries, decoded.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Blank,
+    Membership(Membership),
+    Command(Kind),
+}
+
+impl Content {
+    /// Fails as [`decode`] does.
+    pub(crate) fn of(payload: EntryPayload) -> Result<Self, ClusterError> {
+        Ok(match payload {
+            EntryPayload::Blank => Self::Blank,
+            EntryPayload::Membership(membership) => Self::Membership(membership),
+            EntryPayload::Normal(payload) => Self::Command(decode(payload)?),
+        })
+    }
+}
 
 pub(crate) fn encode(command: &v1::Command) -> Payload {
     Payload(Bytes::from(command.encode_to_vec()))
 }
 
 /// The command in a payload. Failure means that this build cannot read its own log: a newer cluster, or a bug.
-pub(crate) fn decode(payload: Payload) -> Result<v1::command::Kind, ClusterError> {
+pub(crate) fn decode(payload: Payload) -> Result<Kind, ClusterError> {
     v1::Command::decode(payload.0)
         .map_err(|e| ClusterError::corrupt(format!("log entry does not parse: {e}")))?
         .kind

@@ -11,7 +11,7 @@ use halite_proto::v1::command::Kind;
 use parking_lot::Mutex;
 
 use super::catalog::Point;
-use super::command;
+use super::command::{self, Content};
 use crate::database::{ChunkSource, CommittedLtx};
 
 /// So few entries are read rather than searched.
@@ -40,8 +40,29 @@ struct Chunks {
 }
 
 impl OpenChunks {
+    /// Goes along with the log: every entry passes here, in order. `before` is the point that the entry before leads to.
+    ///
+    /// For the entry that closes a transaction: the indexes of its chunks. For all others: none.
+    pub(crate) fn follow(
+        &self,
+        index: u64,
+        content: &Content,
+        before: impl FnOnce() -> Point,
+    ) -> Vec<u64> {
+        match content {
+            Content::Blank => self.clear(),
+            Content::Command(Kind::Chunk(chunk)) => self.add(chunk, index, before),
+            Content::Command(Kind::Ltx(ltx)) => {
+                return self.close(ltx.database_id, ltx.proposal_id);
+            }
+            Content::Command(Kind::DropDatabase(drop)) => self.forget(drop.database_id),
+            Content::Command(_) | Content::Membership(_) => {}
+        }
+        Vec::new()
+    }
+
     /// The entry at `index` holds the next chunk of a proposal; the log is applied up to the entry before, `before`.
-    pub(crate) fn add(&self, chunk: &v1::LtxChunk, index: u64, before: impl FnOnce() -> Point) {
+    fn add(&self, chunk: &v1::LtxChunk, index: u64, before: impl FnOnce() -> Point) {
         let mut open = self.open.lock();
         if open.by_database.is_empty() {
             open.before = before();
@@ -68,7 +89,7 @@ impl OpenChunks {
     }
 
     /// The transaction is closed, and whatever else its database had left open: the indexes of its chunks.
-    pub(crate) fn close(&self, database_id: u64, proposal_id: u64) -> Vec<u64> {
+    fn close(&self, database_id: u64, proposal_id: u64) -> Vec<u64> {
         let chunks = self.open.lock().by_database.remove(&database_id);
         chunks
             .filter(|chunks| chunks.proposal_id == proposal_id)
@@ -76,7 +97,7 @@ impl OpenChunks {
     }
 
     /// The database is gone.
-    pub(crate) fn forget(&self, database_id: u64) {
+    fn forget(&self, database_id: u64) {
         self.open.lock().by_database.remove(&database_id);
     }
 
@@ -183,24 +204,16 @@ pub(crate) fn transactions(
             entry.log_id.index(),
             entry.log_id.committed_leader_id().term,
         );
-        let payload = match entry.payload {
-            EntryPayload::Normal(payload) => payload,
-            EntryPayload::Blank => {
-                open.clear();
-                return None;
-            }
-            EntryPayload::Membership(_) => return None,
+        let content = match Content::of(entry.payload) {
+            Ok(content) => content,
+            Err(error) => return Some(Err(io::Error::other(error))),
         };
-        match command::decode(payload) {
-            Ok(Kind::Chunk(chunk)) if chunk.database_id == database_id => {
-                open.add(&chunk, index, Point::default);
-                None
+        let chunks = open.follow(index, &content, Point::default);
+        match content {
+            Content::Command(Kind::Ltx(ltx)) if ltx.database_id == database_id => {
+                committed(ltx, index, term, chunks, &reader).map(Ok)
             }
-            Ok(Kind::Ltx(ltx)) if ltx.database_id == database_id => {
-                committed(ltx, index, term, &open, &reader).map(Ok)
-            }
-            Ok(_) => None,
-            Err(error) => Some(Err(io::Error::other(error))),
+            _ => None,
         }
     })
 }
@@ -220,7 +233,7 @@ pub(crate) fn start_of(log: &LogStore, database_id: u64, wanted: u64, to: u64) -
     Ok(low)
 }
 
-/// A closing entry together with the chunks it closes.
+/// A closing entry together with the chunks it closes, which lie at `chunks`.
 ///
 /// `None` for a transaction with a hole: a chunk was refused while its closing entry was not, since leadership moved in between.
 /// Every node sees the same log, so every node drops it.
@@ -228,17 +241,16 @@ pub(crate) fn committed(
     command: v1::LtxCommand,
     index: u64,
     term: u64,
-    open: &OpenChunks,
+    chunks: Vec<u64>,
     log: &LogStore,
 ) -> Option<CommittedLtx> {
-    let indexes = open.close(command.database_id, command.proposal_id);
     let chunks = if command.chunks == 0 {
         None
     } else {
-        if indexes.len() != command.chunks as usize {
+        if chunks.len() != command.chunks as usize {
             return None;
         }
-        Some(LogChunks::new(log.clone(), indexes) as Arc<dyn ChunkSource>)
+        Some(LogChunks::new(log.clone(), chunks) as Arc<dyn ChunkSource>)
     };
     Some(CommittedLtx {
         index,

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use halite_log::{Entry, EntryPayload, LogId, LogOptions, LogStore, MemDisk, MetaKey, Rt};
+use halite_log::{Entry, LogId, LogOptions, LogStore, MemDisk, MetaKey, Rt};
 use halite_proto::v1;
 use halite_proto::v1::command::Kind;
 use openraft::entry::RaftEntry as _;
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::catalog::{Catalog, Effect};
+use super::command::Content;
 use super::error::ClusterError;
 use super::formation::FirstMember;
 use super::freshness::Freshness;
@@ -34,7 +35,7 @@ use super::read_index::ReadIndex;
 use super::role::{self, Role};
 use super::state_machine::{Shared, StateMachine, catalog_key};
 use super::transport::{Connector, Transport};
-use super::{Cluster, chores, command, repair};
+use super::{Cluster, chores, repair};
 use crate::database::{DatabaseOptions, Host, blocking};
 use crate::staging_file::staging_dir;
 
@@ -386,23 +387,17 @@ fn replay_metadata(
     open_chunks: &OpenChunks,
 ) -> Result<(), ClusterError> {
     let log_id = entry.log_id();
-    match entry.payload {
-        EntryPayload::Blank => open_chunks.clear(),
-        EntryPayload::Membership(membership) => catalog.set_membership(log_id, membership),
-        EntryPayload::Normal(payload) => match command::decode(payload)? {
-            Kind::Ltx(ltx) => {
-                open_chunks.close(ltx.database_id, ltx.proposal_id);
-            }
-            Kind::Chunk(chunk) => open_chunks.add(&chunk, log_id.index(), || catalog.whole()),
-            metadata => {
-                if let Kind::DropDatabase(drop) = &metadata {
-                    open_chunks.forget(drop.database_id);
-                }
-                let (_, effect) = catalog.apply(log_id.index(), metadata);
-                // The files follow from the catalog when all is replayed.
-                drop::<Effect>(effect);
-            }
-        },
+    let content = Content::of(entry.payload)?;
+    open_chunks.follow(log_id.index(), &content, || catalog.whole());
+    match content {
+        Content::Membership(membership) => catalog.set_membership(log_id, membership),
+        // Page data is the databases' own business.
+        Content::Blank | Content::Command(Kind::Ltx(_) | Kind::Chunk(_)) => {}
+        Content::Command(metadata) => {
+            let (_, effect) = catalog.apply(log_id.index(), metadata);
+            // The files follow from the catalog when all is replayed.
+            drop::<Effect>(effect);
+        }
     }
     catalog.advance(log_id, open_chunks.before());
     Ok(())

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use halite_log::{EntryPayload, LogId, LogStore, MetaKey, TypeConfig};
+use halite_log::{LogId, LogStore, MetaKey, TypeConfig};
 use halite_proto::v1;
 use halite_proto::v1::command::Kind;
 use openraft::OptionalSend;
@@ -23,7 +23,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{error, info};
 
 use super::catalog::{Catalog, CatalogDatabase, Effect, Point, Stored};
-use super::command;
+use super::command::{self, Content};
 use super::error::ClusterError;
 use super::freshness::Freshness;
 use super::identity::Identity;
@@ -149,12 +149,11 @@ impl StateMachine {
         }
     }
 
-    /// Hands one transaction to its database; what comes back resolves when it is visible.
-    fn apply_ltx(&self, ltx: v1::LtxCommand, log_id: &LogId) -> Option<Pending> {
+    /// Hands one transaction, whose chunks lie at `chunks`, to its database; what comes back resolves when it is visible.
+    fn apply_ltx(&self, ltx: v1::LtxCommand, log_id: &LogId, chunks: Vec<u64>) -> Option<Pending> {
         let (database_id, proposal_id) = (ltx.database_id, ltx.proposal_id);
         let (index, term) = (log_id.index(), log_id.committed_leader_id().term);
-        let committed =
-            ltx_log::committed(ltx, index, term, &self.shared.open_chunks, &self.shared.log);
+        let committed = ltx_log::committed(ltx, index, term, chunks, &self.shared.log);
         let database = self.shared.database_by_id(database_id)?;
         let Some(committed) = committed else {
             database.refuse(proposal_id);
@@ -203,7 +202,6 @@ impl StateMachine {
                 self.shared.add_database(database.id, open);
             }
             Effect::Drop(database) => {
-                self.shared.open_chunks.forget(database.id);
                 info!(database = %database.name, id = database.id, "drop database");
                 // Durable before the file goes: a start that knows of the database would miss it.
                 self.shared.persist_catalog(true).await?;
@@ -284,29 +282,26 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             self.wait_flushed(&mut flushed, index).await?;
             let before = last.replace(log_id);
             let mut reply = v1::CommandReply::default();
-            match entry.payload {
-                EntryPayload::Blank => self.shared.open_chunks.clear(),
-                EntryPayload::Membership(membership) => {
+            let content = Content::of(entry.payload).map_err(io::Error::other)?;
+            let open_chunks = &self.shared.open_chunks;
+            let chunks = open_chunks.follow(index, &content, || self.point(before));
+            match content {
+                Content::Blank | Content::Command(Kind::Chunk(_)) => {}
+                Content::Membership(membership) => {
                     self.shared
                         .catalog
                         .lock()
                         .set_membership(log_id, membership);
                     catalog_changed = true;
                 }
-                EntryPayload::Normal(payload) => {
-                    match command::decode(payload).map_err(io::Error::other)? {
-                        Kind::Ltx(ltx) => pending.extend(self.apply_ltx(ltx, &log_id)),
-                        Kind::Chunk(chunk) => {
-                            let before = || self.point(before);
-                            self.shared.open_chunks.add(&chunk, index, before);
-                        }
-                        metadata => {
-                            // Ordered against the data: what came before is finished first.
-                            settle(&mut pending).await;
-                            reply = self.apply_metadata(index, metadata).await?;
-                            catalog_changed = true;
-                        }
-                    }
+                Content::Command(Kind::Ltx(ltx)) => {
+                    pending.extend(self.apply_ltx(ltx, &log_id, chunks));
+                }
+                Content::Command(metadata) => {
+                    // Ordered against the data: what came before is finished first.
+                    settle(&mut pending).await;
+                    reply = self.apply_metadata(index, metadata).await?;
+                    catalog_changed = true;
                 }
             }
             if let Some(responder) = responder {
