@@ -34,8 +34,7 @@ pub(crate) struct ArchivePosition {
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Catalog {
-    pub(crate) applied: Option<LogId>,
-    pub(crate) membership: Stored,
+    pub(crate) point: Point,
     pub(crate) cluster_id: String,
     pub(crate) nodes: BTreeMap<u64, String>,
     databases: BTreeMap<u64, CatalogDatabase>,
@@ -203,7 +202,7 @@ impl Catalog {
 
     /// All up to `applied` is in; `before_open` is the point before the first chunk of what is not closed there.
     pub(crate) fn advance(&mut self, applied: LogId, before_open: Option<Point>) {
-        self.applied = Some(applied);
+        self.point.applied = Some(applied);
         self.before_open = before_open;
     }
 
@@ -211,18 +210,12 @@ impl Catalog {
     ///
     /// A copy of the catalog says that it is of that point, and may hold what came after it: applied again, in order, metadata commands lead
     /// to the same.
-    pub(crate) fn whole(&self) -> Point {
+    pub(crate) fn whole(&self) -> &Point {
         #[cfg(feature = "planted-bugs")]
         if halite_planted::on(halite_planted::Bug::SnapshotInsideTransaction) {
-            return Point {
-                applied: self.applied,
-                membership: self.membership.clone(),
-            };
+            return &self.point;
         }
-        self.before_open.clone().unwrap_or_else(|| Point {
-            applied: self.applied,
-            membership: self.membership.clone(),
-        })
+        self.before_open.as_ref().unwrap_or(&self.point)
     }
 
     pub(crate) fn to_wire(&self) -> v1::Catalog {
@@ -265,19 +258,22 @@ impl Catalog {
                     raft_index: at.raft_index,
                 })
                 .collect(),
-            membership: serde_json::to_vec(&membership).unwrap_or_default().into(),
+            membership: serde_json::to_vec(membership).unwrap_or_default().into(),
         }
     }
 
+    /// A copy is of a point that no transaction crosses: nothing is open in it.
     pub(crate) fn from_wire(wire: v1::Catalog) -> Result<Self, ClusterError> {
         let membership: Stored = serde_json::from_slice(&wire.membership).map_err(|e| {
             ClusterError::corrupt(format!("catalog: membership does not parse: {e}"))
         })?;
         Ok(Self {
             before_open: None,
-            applied: (wire.applied_leader != 0)
-                .then(|| LogId::new_term_index(wire.applied_term, wire.applied_index)),
-            membership,
+            point: Point {
+                applied: (wire.applied_leader != 0)
+                    .then(|| LogId::new_term_index(wire.applied_term, wire.applied_index)),
+                membership,
+            },
             cluster_id: wire.cluster_id,
             nodes: wire
                 .nodes
@@ -313,15 +309,8 @@ impl Catalog {
         })
     }
 
-    /// A follower that takes this catalog over is at `point`: nothing is open there.
-    pub(crate) fn start_from(&mut self, point: Point) {
-        self.applied = point.applied;
-        self.membership = point.membership;
-        self.before_open = None;
-    }
-
     pub(crate) fn set_membership(&mut self, log_id: LogId, membership: Membership) {
-        self.membership = Stored::new(Some(log_id), membership);
+        self.point.membership = Stored::new(Some(log_id), membership);
     }
 }
 
@@ -421,7 +410,7 @@ mod tests {
         catalog.advance(LogId::new_term_index(2, 9), None);
         let back = Catalog::from_wire(catalog.to_wire()).expect("parses");
         assert_eq!(back.to_wire(), catalog.to_wire());
-        assert_eq!(back.applied, catalog.applied);
+        assert_eq!(back.point, catalog.point);
     }
 
     #[test]
@@ -429,12 +418,12 @@ mod tests {
         let mut catalog = Catalog::default();
         catalog.apply(7, create("app"));
         catalog.advance(LogId::new_term_index(2, 7), None);
-        let before = catalog.whole();
+        let before = catalog.whole().clone();
         // Chunks at 8 and 10, and a database is created in between.
         catalog.apply(9, create("other"));
         catalog.advance(LogId::new_term_index(2, 10), Some(before.clone()));
         let mut copy = Catalog::from_wire(catalog.to_wire()).expect("parses");
-        assert_eq!(copy.whole(), before);
+        assert_eq!(copy.whole(), &before);
         // From there on all is applied once more.
         let (_, effect) = copy.apply(9, create("other"));
         assert_eq!(effect, Effect::None);

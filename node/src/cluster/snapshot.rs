@@ -77,7 +77,7 @@ pub(crate) fn of_catalog(catalog: &Catalog) -> SnapshotOf<TypeConfig, SnapshotDa
     let Point {
         applied,
         membership,
-    } = catalog.whole();
+    } = catalog.whole().clone();
     let meta: SnapshotMetaOf<TypeConfig> = openraft::SnapshotMeta {
         last_log_id: applied,
         last_membership: membership,

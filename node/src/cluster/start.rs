@@ -314,12 +314,15 @@ async fn recover(
         None => Catalog::default(),
     };
     if let Some(purged) = log.purged_log_id()
-        && catalog.applied.is_none_or(|id| id.index() < purged.index())
+        && catalog
+            .point
+            .applied
+            .is_none_or(|id| id.index() < purged.index())
     {
         // What is purged was applied, and the catalog was kept whenever it changed. The whole log may be gone: then no entry is left to say so.
         catalog.advance(purged, None);
     }
-    let known = catalog.applied.as_ref().map_or(0, LogId::index);
+    let known = catalog.point.applied.as_ref().map_or(0, LogId::index);
     // A follower may hear what is committed before it has it.
     let last = log.indexes().end.saturating_sub(1);
     let committed = log.committed_log_id().as_ref().map_or(0, LogId::index);
@@ -388,7 +391,7 @@ fn replay_metadata(
 ) -> Result<(), ClusterError> {
     let log_id = entry.log_id();
     let content = Content::of(entry.payload)?;
-    open_chunks.follow(log_id.index(), &content, || catalog.whole());
+    open_chunks.follow(log_id.index(), &content, || catalog.whole().clone());
     match content {
         Content::Membership(membership) => catalog.set_membership(log_id, membership),
         // Page data is the databases' own business.

@@ -144,8 +144,8 @@ impl StateMachine {
     fn point(&self, last: Option<LogId>) -> Point {
         let catalog = self.shared.catalog.lock();
         Point {
-            applied: last.or(catalog.applied),
-            membership: catalog.membership.clone(),
+            applied: last.or(catalog.point.applied),
+            membership: catalog.point.membership.clone(),
         }
     }
 
@@ -217,10 +217,10 @@ impl StateMachine {
         snapshot: SnapshotData,
     ) -> io::Result<()> {
         let mut catalog = Catalog::from_wire(snapshot.catalog).map_err(io::Error::other)?;
-        catalog.start_from(Point {
+        catalog.point = Point {
             applied: meta.last_log_id,
             membership: meta.last_membership.clone(),
-        });
+        };
         let gone: Vec<_> = {
             let ours = self.shared.catalog.lock();
             ours.databases()
@@ -263,8 +263,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = SnapshotBuilder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, Stored), io::Error> {
-        let catalog = self.shared.catalog.lock();
-        Ok((catalog.applied, catalog.membership.clone()))
+        let Point {
+            applied,
+            membership,
+        } = self.shared.catalog.lock().point.clone();
+        Ok((applied, membership))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
