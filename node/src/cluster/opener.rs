@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
+use bytes::Bytes;
 use halite_log::{LogStore, MetaKey, OnComplete, TypeConfig};
 use halite_ltx::PageSize;
 use halite_proto::v1;
@@ -182,16 +183,8 @@ impl Opener {
         id: u64,
         field: &str,
     ) -> io::Result<Option<v1::DatabaseCheckpoint>> {
-        let Some(bytes) = self
-            .log
-            .meta_get(&key(id, field))
-            .map_err(io::Error::other)?
-        else {
-            return Ok(None);
-        };
-        v1::DatabaseCheckpoint::decode(bytes)
-            .map(Some)
-            .map_err(io::Error::other)
+        let noted = self.log.meta_get(&key(id, field));
+        noted.map_err(io::Error::other)?.map(decode).transpose()
     }
 }
 
@@ -235,8 +228,13 @@ pub(crate) fn targets(log: &LogStore) -> io::Result<Vec<v1::DatabaseCheckpoint>>
     let meta = log.meta_of_databases().map_err(io::Error::other)?;
     meta.into_iter()
         .filter(|(key, _)| key.parts().last() == Some(&TARGET))
-        .map(|(_, bytes)| v1::DatabaseCheckpoint::decode(bytes).map_err(io::Error::other))
+        .map(|(_, bytes)| decode(bytes))
         .collect()
+}
+
+/// What is noted under [`DONE`] or [`TARGET`].
+fn decode(bytes: Bytes) -> io::Result<v1::DatabaseCheckpoint> {
+    v1::DatabaseCheckpoint::decode(bytes).map_err(io::Error::other)
 }
 
 fn key(id: u64, field: &str) -> MetaKey {
