@@ -2,6 +2,11 @@
 //!
 //! A page diff is pulled while the log goes on, so it is mostly older than what the node calls applied by then. What came meanwhile is
 //! kept, bounded, and applied after the diff: without it a database under load would never be well again.
+//!
+//! Called by the lane's `apply` alone: whatever it is handed while the database needs repair goes in, the entry that made a repair necessary
+//! first; once the pages are installed, what follows them comes out. It must never hand out an entry that does not follow the one before:
+//! what comes after a gap is let go of. Nor may anything be let go of in silence. Everything pushed has been counted in `Lane::owed`
+//! before, so a database that was not given all of it stays in need of repair, and newer pages are pulled.
 
 use std::collections::VecDeque;
 
@@ -9,7 +14,7 @@ use halite_ltx::Txid;
 
 use crate::database::CommittedLtx;
 
-/// What is kept at most. With more, the oldest go, and the pages are pulled once more.
+/// What is kept at most. With more, the oldest go; the pages that are pulled have to be newer than those.
 const BYTES_MAX: usize = 32 << 20;
 /// What an entry takes beside its data.
 const ENTRY_BYTES: usize = 512;
