@@ -37,6 +37,16 @@ fn redo_of(node: &Node, log: &TestLog, up_to: usize) -> Redo {
     }
 }
 
+/// A row in the file, by a checkpoint, and one that only WAL and log have.
+fn pair_beyond_a_checkpoint() -> (tempfile::TempDir, Arc<TestLog>, Node, Node) {
+    let (dir, log, primary, follower) = pair(&["CREATE TABLE t(v)", "INSERT INTO t VALUES(1)"]);
+    answer(primary.database.checkpoint())
+        .map_err(|error| error.message)
+        .expect("checkpoint");
+    primary.run("INSERT INTO t VALUES(2)").expect("written");
+    (dir, log, primary, follower)
+}
+
 #[test]
 fn every_crash_leads_to_the_state_of_the_log() {
     let (dir, log, primary, _follower) = pair(&["CREATE TABLE t(id INTEGER PRIMARY KEY, v)"]);
@@ -110,11 +120,7 @@ fn every_crash_leads_to_the_state_of_the_log() {
 
 #[test]
 fn file_that_cannot_be_brought_there_is_opened_but_not_read() {
-    let (dir, log, primary, _follower) = pair(&["CREATE TABLE t(v)", "INSERT INTO t VALUES(1)"]);
-    answer(primary.database.checkpoint())
-        .map_err(|error| error.message)
-        .expect("checkpoint");
-    primary.run("INSERT INTO t VALUES(2)").expect("written");
+    let (dir, log, primary, _follower) = pair_beyond_a_checkpoint();
     let path = dir.path().join("c.db");
     copy(&primary.path, &path, true);
     // A bit has rotted in the file, in the page of the table.
@@ -171,11 +177,7 @@ fn file_that_cannot_be_brought_there_is_opened_but_not_read() {
 
 #[test]
 fn file_of_which_sqlite_makes_nothing_is_not_opened() {
-    let (dir, log, primary, _follower) = pair(&["CREATE TABLE t(v)", "INSERT INTO t VALUES(1)"]);
-    answer(primary.database.checkpoint())
-        .map_err(|error| error.message)
-        .expect("checkpoint");
-    primary.run("INSERT INTO t VALUES(2)").expect("written");
+    let (dir, log, primary, _follower) = pair_beyond_a_checkpoint();
     let path = dir.path().join("c.db");
     // The version that may write it, the format of the schema, and the largest root page.
     for at in [18, 47, 52] {
