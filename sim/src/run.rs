@@ -29,7 +29,7 @@ pub fn run(seed: u64, verbose: bool) -> Result<(Figures, Trace)> {
         .tempdir_in(&parent)
         .with_context(|| format!("no directory for databases in {}", parent.display()))?;
     let elapsed_us = Arc::default();
-    let trace = Trace::new(Arc::clone(&elapsed_us), verbose);
+    let trace = Trace::new(Arc::clone(&elapsed_us), dir.path(), verbose);
     let plan = Plan::of(seed);
     trace.note(format_args!("{plan:?}"));
     halite_pager::seed_sqlite_randomness(seed as u32 | 1);

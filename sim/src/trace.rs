@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +16,7 @@ const LINES_KEPT: usize = 200_000;
 pub struct Trace {
     lines: Arc<Mutex<Lines>>,
     elapsed_us: Arc<AtomicU64>,
+    dir: Arc<str>,
     print: bool,
 }
 
@@ -27,10 +29,13 @@ struct Lines {
 
 impl Trace {
     /// An empty trace; `elapsed_us` is the time of the simulation. With `print`, lines go to standard error as they come.
-    pub fn new(elapsed_us: Arc<AtomicU64>, print: bool) -> Self {
+    ///
+    /// `dir` is where files lie: errors name it, and it is another one in each run, so the trace shows it as `DIR`.
+    pub fn new(elapsed_us: Arc<AtomicU64>, dir: &Path, print: bool) -> Self {
         Self {
             lines: Arc::default(),
             elapsed_us,
+            dir: dir.display().to_string().into(),
             print,
         }
     }
@@ -49,6 +54,7 @@ impl Trace {
         let now_us = self.now_us();
         let mut lines = self.lines.lock();
         let start = lines.text.len();
+        let what = what.to_string().replace(&*self.dir, "DIR");
         let line = format!("{:>10.6} {what}\n", now_us as f64 / 1e6);
         if self.print {
             eprint!("{line}");
