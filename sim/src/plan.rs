@@ -62,6 +62,7 @@ impl Plan {
             voters,
             clients: clients.len() as u64,
         };
+        let is_large = clients.iter().any(|c| c.job == Job::InsertLarge);
         Self {
             seed,
             voters,
@@ -76,7 +77,7 @@ impl Plan {
             clients,
             faults: faults::draw(rng, cast, length),
             read_files_every: Duration::from_millis(rng.random_range(60..400)),
-            entry_bytes_max: draw_entry_bytes_max(rng),
+            entry_bytes_max: draw_entry_bytes_max(rng, is_large),
             databases,
             length,
         }
@@ -84,10 +85,13 @@ impl Plan {
 }
 
 /// The product's size, or one so small that ordinary transactions come in many chunks.
-fn draw_entry_bytes_max(rng: &mut SmallRng) -> usize {
+///
+/// With large transactions not as small: a lane that proposes more chunks at once than Raft queues (65,536) waits for Raft, which stands
+/// still in a simulation until the lane is done.
+fn draw_entry_bytes_max(rng: &mut SmallRng, is_large: bool) -> usize {
     match rng.random_ratio(1, 2) {
         true => DatabaseOptions::default().entry_bytes_max,
-        false => 1 << rng.random_range(7..14),
+        false => 1 << rng.random_range(7..14).max(if is_large { 10 } else { 7 }),
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Patience {
 }
 
 /// What a client does; see [`crate::workload`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
     /// Inserts rows.
     InsertRows,
