@@ -42,6 +42,7 @@ bugs! {
     UnknownToldAsRefused = "unknown-told-as-refused",
     StalePrimaryReads = "stale-primary-reads",
     ReadIndexBeforeBlank = "read-index-before-blank",
+    LateAnswerConfirms = "late-answer-confirms",
     RedoSkipped = "redo-skipped",
     RedoKeepsWal = "redo-keeps-wal",
     RedoPastCommitted = "redo-past-committed",

@@ -73,7 +73,10 @@ impl NetworkFault {
     /// The kind, for figures.
     pub fn kind(&self) -> &'static str {
         if self.flaps.is_some() {
-            return "flapping partition";
+            return match self.what {
+                LinkFault::Hold => "flapping stall",
+                _ => "flapping partition",
+            };
         }
         match (self.what, self.place.nodes.as_slice()) {
             (LinkFault::Cut, []) => "clients cut off",

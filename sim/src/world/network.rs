@@ -6,9 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use rand::Rng as _;
+use rand::seq::IteratorRandom as _;
+
 use super::World;
 use super::faults::Later;
 use crate::fault::{LinkFault, Machine, NetworkFault, Place};
+
+/// Longest time between the ends of two links that were held together.
+const RELEASE_PAUSE_MS_MAX: u64 = 30;
 
 /// The way from one machine to another.
 type Way = (Machine, Machine);
@@ -66,8 +72,14 @@ impl World {
         self.at(until, Later::EndNetwork(number, again));
     }
 
-    /// Ends a fault, which may act again later.
+    /// Ends a fault, which may act again later. What was held arrives from one machine after the other: answers of two nodes that were
+    /// under way together do not come together.
     pub(super) fn end_network(&mut self, number: u64, again: Option<NextFlap>) {
+        if self.release_one(number) {
+            let pause = Duration::from_millis(self.rng.random_range(1..RELEASE_PAUSE_MS_MAX));
+            self.at(self.sim.elapsed() + pause, Later::EndNetwork(number, again));
+            return;
+        }
         self.set_active(number, None);
         match again {
             Some(next) => {
@@ -78,6 +90,26 @@ impl World {
             }
             None => self.trace.note(format_args!("network fault {number} ends")),
         }
+    }
+
+    /// Lets a machine outside go that a fault holds messages from and to; false for the last one, and for other faults.
+    fn release_one(&mut self, number: u64) -> bool {
+        let Some(active) = self.links.active.get(&number) else {
+            return false;
+        };
+        let held: BTreeSet<Machine> = active.into.iter().map(|(from, _)| *from).collect();
+        if active.what != LinkFault::Hold || held.len() < 2 {
+            return false;
+        }
+        let released = held.iter().choose(&mut self.rng).copied();
+        let is_held = |(from, to): &&Way| Some(*from) != released && Some(*to) != released;
+        let rest = Active {
+            into: active.into.iter().filter(is_held).copied().collect(),
+            out: active.out.iter().filter(is_held).copied().collect(),
+            what: active.what,
+        };
+        self.set_active(number, Some(rest));
+        true
     }
 
     pub(super) fn flap(&mut self, number: u64, next: NextFlap) {

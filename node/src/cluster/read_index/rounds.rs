@@ -84,6 +84,12 @@ impl Rounds {
         if halite_planted::on(halite_planted::Bug::StalePrimaryReads) {
             return Ok(0);
         }
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::LateAnswerConfirms) {
+            let found = self.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
+            let (index, _) = found.map_err(|error| ClusterError::unavailable(error.to_string()))?;
+            return Ok(index.index());
+        }
         // In this order: who acknowledges this vote after the index was read has elected nobody else before.
         let vote = server_of(&self.raft.server_metrics()).vote;
         let found = self

@@ -16,13 +16,10 @@ pub(super) fn draw(
     family: Family,
     lasts: Duration,
 ) -> NetworkFault {
-    let place = match family {
-        Family::ClientsCut => draw_clients(rng, cast),
-        Family::Stall => Place {
-            nodes: vec![draw_who(rng, cast)],
-            ..Place::default()
-        },
-        _ => draw_side(rng, cast),
+    let (place, stalls) = match family {
+        Family::ClientsCut => (draw_clients(rng, cast), None),
+        Family::Stall => draw_stall(rng, cast),
+        _ => (draw_side(rng, cast), None),
     };
     let what = match family {
         Family::OneWay if rng.random() => LinkFault::CutIn,
@@ -32,13 +29,33 @@ pub(super) fn draw(
         Family::Loss => LinkFault::Loss(1 << rng.random_range(3..11)),
         _ => LinkFault::Cut,
     };
-    let flaps = matches!(family, Family::Flapping).then(|| ms(rng, 20, 800));
+    let flaps = match family {
+        Family::Flapping => Some(ms(rng, 20, 800)),
+        _ => stalls,
+    };
     NetworkFault {
         place,
         what,
         flaps,
         lasts,
     }
+}
+
+/// A node that looks stopped to everybody; or one that some clients still reach, so that it serves while answers of the others are
+/// under way to it, and that may come and go.
+fn draw_stall(rng: &mut SmallRng, cast: Cast) -> (Place, Option<Duration>) {
+    let mut place = Place {
+        nodes: vec![draw_who(rng, cast)],
+        ..Place::default()
+    };
+    // From a copy: what a seed draws after this stays what it was before there were clients here.
+    let mut rng = rng.clone();
+    if rng.random() {
+        return (place, None);
+    }
+    add_clients(&mut rng, cast, &mut place);
+    let flaps = rng.random::<bool>().then(|| ms(&mut rng, 200, 1_200));
+    (place, flaps)
 }
 
 /// Nodes, mostly the primary alone, and clients on their side; some clients reach both sides.
@@ -59,6 +76,12 @@ fn draw_side(rng: &mut SmallRng, cast: Cast) -> Place {
         nodes,
         ..Place::default()
     };
+    add_clients(rng, cast, &mut place);
+    place
+}
+
+/// Each client is inside, outside, or reaches both sides.
+fn add_clients(rng: &mut SmallRng, cast: Cast, place: &mut Place) {
     for client in 1..=cast.clients {
         match rng.random_range(0..3) {
             0 => {
@@ -70,7 +93,6 @@ fn draw_side(rng: &mut SmallRng, cast: Cast) -> Place {
             _ => {}
         }
     }
-    place
 }
 
 /// Clients without nodes: cut off from all of those, or from some.
