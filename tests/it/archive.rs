@@ -5,11 +5,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use halite::local_cluster::LocalClusterOptions;
+use halite_client::params;
 use halite_ltx::{Txid, parse_file_name};
 use halite_tests::cluster::{PATIENCE, TestCluster};
 use halite_tests::load::{Load, LoadOptions};
+use halite_tests::pages::Pages;
 use halite_tests::program;
 use halite_tests::scratch::{Scratch, Weight, run};
+use halite_tests::wait;
 
 /// Primaries that have to die between the upload of a file and the recording of its progress ...
 const HITS: usize = 8;
@@ -18,6 +22,14 @@ const ROUNDS: usize = 40;
 const SYNC_INTERVAL: Duration = Duration::from_millis(20);
 
 type Range = (Txid, Txid);
+
+fn archive_into(options: &mut LocalClusterOptions, archive: &Path) {
+    options.extra_config = format!(
+        "archive: {{url: {:?}, sync-interval: {}ms}}\n",
+        format!("file://{}", archive.display()),
+        SYNC_INTERVAL.as_millis()
+    );
+}
 
 /// The level-0 files that are there, in order.
 fn level_zero(dir: &Path) -> Result<BTreeSet<Range>> {
@@ -56,21 +68,15 @@ async fn recorded(cluster: &TestCluster) -> Result<u64> {
 fn primaries_that_die_before_they_record_their_upload_leave_no_transaction_twice() {
     run("archive-once", Weight::Heavy, async |scratch| {
         let archive = scratch.join("archive");
-        let mut cluster = TestCluster::start(scratch, |options| {
-            options.extra_config = format!(
-                "archive: {{url: {:?}, sync-interval: {}ms}}\n",
-                format!("file://{}", archive.display()),
-                SYNC_INTERVAL.as_millis()
-            );
-        })
-        .await?;
+        let mut cluster =
+            TestCluster::start(scratch, |options| archive_into(options, &archive)).await?;
         let options = LoadOptions {
             big_percent: 0,
             ..LoadOptions::new(7)
         };
         let mut load = Load::start(&cluster, options).await?;
         let files = archive.join("app/ltx/0");
-        halite_tests::wait::until("the archive begins", PATIENCE, async || {
+        wait::until("the archive begins", PATIENCE, async || {
             level_zero(&files).map_err(|error| error.to_string())
         })
         .await?;
@@ -99,7 +105,7 @@ fn primaries_that_die_before_they_record_their_upload_leave_no_transaction_twice
             "only {hits} of {ROUNDS} primaries died between upload and recording"
         );
         load.stop().await;
-        restored_is_the_same(scratch, &cluster, &archive).await?;
+        restored_is_the_same(scratch, &cluster, &archive, "app").await?;
         once_each(&files)?;
         ensure!(
             !archive.join("app/ltx/9").exists(),
@@ -123,15 +129,63 @@ fn once_each(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What is archived now restores to what the nodes hold.
 async fn restored_is_the_same(
     scratch: &Scratch,
     cluster: &TestCluster,
     archive: &Path,
-) -> Result<()> {
-    let pages = cluster.check_same("app").await?;
-    let txid = cluster.archived("app").await?;
-    let restored = scratch.join("restored.db");
-    let url = format!("file://{}/app", archive.display());
+    database: &str,
+) -> Result<Pages> {
+    let pages = cluster.check_same(database).await?;
+    let txid = cluster.archived(database).await?;
+    let restored = scratch.join(&format!("restored-{txid}.db"));
+    let url = format!("file://{}/{database}", archive.display());
     program::restore(&url, &restored, &["-txid", &format!("{txid:x}")])?;
-    pages.check_restored(&restored)
+    pages.check_restored(&restored)?;
+    Ok(pages)
+}
+
+#[test]
+fn a_database_does_not_write_into_the_archive_of_an_earlier_one_of_its_name() {
+    run("archive-taken", Weight::Light, async |scratch| {
+        let archive = scratch.join("archive");
+        let cluster =
+            TestCluster::start(scratch, |options| archive_into(options, &archive)).await?;
+        let admin = cluster.ops().admin();
+        let fill = async |rows: i64| {
+            ensure!(admin.create_database("passing", 4096, false).await?);
+            let database = cluster.ops().database("passing");
+            database.execute("CREATE TABLE t (a, b)", ()).await?;
+            for row in 0..rows {
+                let insert = "INSERT INTO t VALUES (?1, randomblob(2000))";
+                database.execute(insert, params![row]).await?;
+            }
+            anyhow::Ok(())
+        };
+
+        fill(20).await?;
+        let earlier = restored_is_the_same(scratch, &cluster, &archive, "passing").await?;
+        ensure!(admin.drop_database("passing", false).await?);
+        // On its way it is where the archive ends, and then beyond.
+        fill(30).await?;
+        let primary = cluster.primary().await?;
+        wait::until("the primary says why", PATIENCE, async || {
+            let log = cluster.log_of(primary).map_err(|e| e.to_string())?;
+            let said = log.contains("an archive that is not of this database");
+            said.then_some(()).ok_or("it does not say so".to_owned())
+        })
+        .await?;
+        let status = cluster.database_status(primary, "passing").await?;
+        ensure!(status.archived_txid == 0, "archived: {status:?}");
+        let restored = scratch.join("earlier.db");
+        let files = archive.join("passing");
+        let url = format!("file://{}", files.display());
+        program::restore(&url, &restored, &[])?;
+        earlier.check_restored(&restored)?;
+
+        // As the message says: once it is moved away, the new one is archived from its beginning.
+        std::fs::rename(&files, scratch.join("moved"))?;
+        restored_is_the_same(scratch, &cluster, &archive, "passing").await?;
+        once_each(&files.join("ltx/0"))
+    });
 }
