@@ -4,7 +4,9 @@
 //! answers to late frames for it in another way from then on. A machine that paused for a second in the middle of a run changed what
 //! was simulated. Such reads end in the C library's `clock_gettime`; a program that links this crate has the function from here.
 //!
-//! Only the thread that called [`SimulatedClocks::start`] is affected. All others, and all other programs, see the real clocks.
+//! Owns nothing but that function. Called by the simulation's world, which starts the clocks before anything else and sets them after each
+//! step. Only the thread that called [`SimulatedClocks::start`] is affected: all others see the real clocks, and so does the search over
+//! seeds. It must never be linked into what is shipped, and never wait or ask for anything else: whoever reads a clock runs through it.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
