@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use halite_archive::{MemStore, StoreFate};
 use halite_log::{FlushFate, FlushInfo, MemDisk};
-use halite_pager::{CrashDisk, DiskAction, DiskError, DiskFate, DiskOperation};
+use halite_sim_disk::{CrashDisk, DiskAction, DiskError, DiskFate, DiskOperation};
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};

@@ -18,7 +18,7 @@
 //! | time | tokio's paused clock, one per host, moved by [turmoil](https://docs.rs/turmoil) |
 //! | network | turmoil: every message is delayed, and cut where the run says so. A lost segment is not sent again: the connection hangs until keep-alive ends it |
 //! | threads (lanes, readers, blocking jobs) | real ones in lockstep: whoever hands work over waits until the thread waits in turn ([`host`]) |
-//! | SQLite and its files | real, below the shim VFS lies `halite_pager::CrashDisk`: a power loss keeps, drops or tears each unsynced sector |
+//! | SQLite and its files | real, below the shim VFS lies `halite_sim_disk::CrashDisk`: a power loss keeps, drops or tears each unsynced sector |
 //! | log | `halite_log` with all of its code but RocksDB, on `MemDisk`: a power loss takes unsynced batches |
 //! | archive | `halite_archive::MemStore` |
 //! | randomness | seeded: Raft's timeouts, ids, clients, SQLite's |

@@ -13,7 +13,7 @@ use halite::cluster::{ClusterOptions, FirstMember, PurgeRules};
 use halite::database::DatabaseOptions;
 use halite::server::{Limits, NodeView, ServerOptions, serve};
 use halite_log::MemDisk;
-use halite_pager::CrashDisk;
+use halite_sim_disk::CrashDisk;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -216,7 +216,7 @@ impl Node {
                     gather_max: Duration::ZERO,
                     entry_bytes_max: plan.entry_bytes_max,
                     host,
-                    crash_disk: Some(self.file_disk.clone()),
+                    disk: Some(Arc::new(self.file_disk.clone())),
                     ..DatabaseOptions::default()
                 },
                 databases: plan.databases.clone(),

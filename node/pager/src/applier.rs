@@ -14,11 +14,11 @@ pub use page_sink::PageSink;
 
 use crate::blank_page::blank_page;
 use crate::connection;
+use crate::connection_state::{ApplyCheck, ConnectionState, Role};
 use crate::database::Database;
 use crate::error::{ApplyError, PagerError};
 use crate::gate::CommitOutcome;
 use crate::page_mask::masked_page_checksum;
-use crate::shared::{ApplyCheck, ConnectionState, Role};
 use crate::vfs;
 use statement::Statement;
 
@@ -46,8 +46,15 @@ pub struct Applier {
 // at a time, which is all that SQLite's multi-thread mode asks for.
 unsafe impl Send for Applier {}
 
+impl Database {
+    /// Opens the connection that applies pages.
+    pub fn applier(self: &Arc<Self>) -> Result<Applier, PagerError> {
+        Applier::open(Arc::clone(self))
+    }
+}
+
 impl Applier {
-    pub(crate) fn open(database: Arc<Database>) -> Result<Self, PagerError> {
+    fn open(database: Arc<Database>) -> Result<Self, PagerError> {
         // A file too damaged to tell its encoding may be repaired by what is applied.
         let encoding: String = connection::read_only(database.path())
             .and_then(|reader| reader.query_row("PRAGMA encoding", [], |row| row.get(0)))
@@ -184,9 +191,15 @@ impl Applier {
             let main = unsafe { vfs::lower_file(&self.state) }.ok_or(ApplyError::File {
                 code: ffi::SQLITE_MISUSE,
             })?;
-            let index = self.database.shared.index.get().ok_or(ApplyError::File {
-                code: ffi::SQLITE_MISUSE,
-            })?;
+            let index = self
+                .database
+                .shared
+                .file
+                .index
+                .get()
+                .ok_or(ApplyError::File {
+                    code: ffi::SQLITE_MISUSE,
+                })?;
             sink.put_back(index, main, present)?;
         }
         if let Some(page) = blank {
@@ -221,7 +234,7 @@ impl Applier {
     /// Nothing was written: the database must be what the target says, as it is.
     fn unchanged(&self, target: ApplyTarget) -> Result<Checksum, ApplyError> {
         let page_size = self.database.page_size();
-        let mut committed = self.database.shared.stable();
+        let mut committed = self.database.shared.file.stable();
         let Some(state) = committed.as_mut() else {
             return Err(ApplyError::File {
                 code: ffi::SQLITE_MISUSE,

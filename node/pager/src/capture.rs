@@ -6,7 +6,7 @@
 //! frames behind that later ones overwrite. The content of small transactions is kept; that of a transaction past
 //! `KEPT_BYTES_MAX` is read back from the WAL when needed, so that memory stays bounded (four bytes per frame).
 
-use crate::wal_index::FRAME_HEADER_BYTES;
+use crate::os::FRAME_HEADER_BYTES;
 
 /// Frame bytes kept in memory before a transaction is read back from the WAL instead.
 const KEPT_BYTES_MAX: usize = 4 << 20;

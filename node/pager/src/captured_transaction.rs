@@ -10,10 +10,9 @@ use std::ffi::c_int;
 
 use halite_ltx::{Checksum, PageNo, PageSize};
 
-use crate::CaptureError;
 use crate::capture::Capture;
-use crate::lower_file::LowerFile;
-use crate::wal_index::{FRAME_HEADER_BYTES, WalIndex, frame_offset};
+use crate::error::CaptureError;
+use crate::os::{FRAME_HEADER_BYTES, LowerFile, WalIndex, frame_offset};
 
 /// Where the content of a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -73,7 +73,7 @@ impl Database {
             connection::check(keeper, code)?;
         }
         let all_copied = frames >= 0 && frames == copied;
-        if all_copied && self.shared.main_unsynced.load(Ordering::SeqCst) {
+        if all_copied && self.shared.file.main_unsynced.load(Ordering::SeqCst) {
             // SQLite syncs only if it copied something itself just now.
             let state = vfs::connection_state(keeper, c"main")?;
             // SAFETY: the keeper is open and borrowed.
@@ -81,7 +81,7 @@ impl Database {
                 code: ffi::SQLITE_MISUSE,
             })?;
             let code = file.sync(ffi::SQLITE_SYNC_NORMAL);
-            self.shared.main_synced(code);
+            self.shared.file.main_synced(code);
             if code != ffi::SQLITE_OK {
                 return Err(PagerError::File { code });
             }

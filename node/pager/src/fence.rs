@@ -8,7 +8,7 @@ use std::time::Duration;
 use libsqlite3_sys as ffi;
 use parking_lot::{Condvar, Mutex};
 
-use crate::lower_file::LowerFile;
+use crate::os::LowerFile;
 
 /// Slots of the shared memory that the fence holds: WAL_WRITE_LOCK and WAL_CKPT_LOCK.
 pub(crate) const FENCED_SLOTS: c_int = 2;

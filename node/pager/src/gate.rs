@@ -3,7 +3,7 @@
 
 use halite_ltx::Checksum;
 
-use crate::CapturedTransaction;
+use crate::captured_transaction::CapturedTransaction;
 
 /// Decides over each transaction of a [`Writer`](crate::Writer), before anybody can see it.
 ///

@@ -11,8 +11,9 @@ use libsqlite3_sys as ffi;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::connection;
-use crate::database::opening::{beside, page_size_of};
+use crate::database::page_size_of;
 use crate::error::ImportError;
+use crate::os::beside;
 use crate::registry;
 use crate::writer::Writer;
 

@@ -11,7 +11,7 @@
 //! [`Database::reader`], [`Database::writer`], [`Database::applier`] and [`Database::snapshot`]. Looking at a file's metadata
 //! (`stat`) is harmless.
 //!
-//! Called by the node's lanes, appliers, readers, archiver and start-up code. The simulation puts a [`CrashDisk`] below it.
+//! Called by the node's lanes, appliers, readers, archiver and start-up code. The simulation puts a [`Disk`] of its own below it.
 //!
 //! A primary and a follower, with the shortest way between them:
 //!
@@ -66,19 +66,15 @@
 pub use applier::{Applier, ApplyTarget, PageSink};
 pub use captured_transaction::CapturedTransaction;
 pub use checkpoint::{CheckpointMode, CheckpointOutcome};
-pub use crash_disk::{
-    CrashDisk, DiskAction, DiskError, DiskFate, DiskOperation, FaultCounts, FileKind, Survival,
-    Unsynced, UnsyncedChange,
-};
 pub use database::Database;
-pub use error::{ApplyError, CaptureError, ImportError, OpenError, PagerError, RestoreError};
+pub use error::{ApplyError, CaptureError, ImportError, OpenError, PagerError};
 pub use gate::{CommitOutcome, Gate, GateVerdict};
 pub use open_options::{AutoVacuum, OpenOptions};
+pub use os::{Disk, DiskFile, FileKey, FileKind, OsFile, WalState};
 pub use page_mask::masked_page_checksum;
 pub use page_snapshot::PageSnapshot;
 pub use randomness::seed_sqlite_randomness;
 pub use scrub::ScrubReport;
-pub use wal_index::WalState;
 pub use writer::Writer;
 
 mod applier;
@@ -88,14 +84,15 @@ mod captured_transaction;
 mod checkpoint;
 mod checksum_table;
 mod connection;
-mod crash_disk;
+mod connection_state;
 mod database;
 mod error;
 mod fence;
+mod file_state;
 mod gate;
 mod import;
-mod lower_file;
 mod open_options;
+mod os;
 mod page_mask;
 mod page_snapshot;
 mod randomness;
@@ -103,7 +100,6 @@ mod registry;
 mod scrub;
 mod shared;
 mod vfs;
-mod wal_index;
 mod write_transaction;
 mod writer;
 

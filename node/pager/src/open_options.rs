@@ -1,10 +1,11 @@
 //! [`OpenOptions`]: how [`Database::open`](crate::Database::open) treats a file. Plain values; nothing is checked here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use halite_ltx::PageSize;
 
-use crate::CrashDisk;
+use crate::os::Disk;
 
 /// How a new database gives free pages back; see `PRAGMA auto_vacuum`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,8 +33,8 @@ pub struct OpenOptions {
     pub auto_vacuum: AutoVacuum,
     /// How long to wait for other programs to let go of the locks that conversion and the fence need.
     pub lock_timeout: Duration,
-    /// The simulated disk that the files are on; `None` in production.
-    pub crash_disk: Option<CrashDisk>,
+    /// What the files are on, in a simulation; `None` in production.
+    pub disk: Option<Arc<dyn Disk>>,
 }
 
 impl Default for OpenOptions {
@@ -42,7 +43,7 @@ impl Default for OpenOptions {
             page_size: PageSize::DEFAULT,
             auto_vacuum: AutoVacuum::None,
             lock_timeout: Duration::from_secs(5),
-            crash_disk: None,
+            disk: None,
         }
     }
 }

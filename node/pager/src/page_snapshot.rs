@@ -19,14 +19,22 @@ pub struct PageSnapshot {
     database: Arc<Database>,
 }
 
+impl Database {
+    /// Takes a snapshot: the pages and their checksums at one moment between two transactions. While it lives, checkpoints are
+    /// partial.
+    pub fn snapshot(self: &Arc<Self>) -> Result<PageSnapshot, PagerError> {
+        PageSnapshot::take(Arc::clone(self))
+    }
+}
+
 impl PageSnapshot {
-    pub(crate) fn take(database: Arc<Database>) -> Result<Self, PagerError> {
+    fn take(database: Arc<Database>) -> Result<Self, PagerError> {
         let connection = connection::read_only(database.path())?;
         connection::tolerate_bad_schema(&connection)?;
         let (checksums, checksum);
         {
             // Nothing becomes visible while this is held, so the read transaction sees what the table tells.
-            let committed = database.shared.stable();
+            let committed = database.shared.file.stable();
             connection.execute_batch("BEGIN")?;
             connection.query_row(
                 "SELECT count(*) FROM sqlite_dbpage WHERE pgno = 1",

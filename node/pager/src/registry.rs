@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::crash_disk::CrashDisk;
+use crate::os::Disk;
 use crate::shared::Shared;
 
 static OPEN: Mutex<Option<HashMap<PathBuf, Arc<Shared>>>> = Mutex::new(None);
 
 /// Enters a database; `None` if its path is taken.
-pub(crate) fn enter(path: &Path, crash_disk: Option<CrashDisk>) -> Option<Arc<Shared>> {
+pub(crate) fn enter(path: &Path, disk: Option<Arc<dyn Disk>>) -> Option<Arc<Shared>> {
     let mut open = OPEN.lock();
     let open = open.get_or_insert_default();
     if open.contains_key(path) || open.keys().any(|other| same_file(other, path)) {
         return None;
     }
-    let shared = Arc::new(Shared::new(path.to_owned(), crash_disk));
+    let shared = Arc::new(Shared::new(path.to_owned(), disk));
     open.insert(path.to_owned(), Arc::clone(&shared));
     Some(shared)
 }

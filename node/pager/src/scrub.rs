@@ -1,7 +1,10 @@
 //! The scrubber: finds pages whose bytes are no longer those that were committed. Reads only; repairs nothing.
 
+use std::sync::Arc;
+
 use halite_ltx::PageNo;
 
+use crate::database::Database;
 use crate::error::PagerError;
 use crate::page_mask::masked_page_checksum;
 use crate::page_snapshot::PageSnapshot;
@@ -15,8 +18,15 @@ pub struct ScrubReport {
     pub damaged: Vec<PageNo>,
 }
 
+impl Database {
+    /// Reads all pages and compares them to their checksums.
+    pub fn scrub(self: &Arc<Self>) -> Result<ScrubReport, PagerError> {
+        scrub(&self.snapshot()?)
+    }
+}
+
 /// Reads all pages of a snapshot and compares them to the table.
-pub(crate) fn scrub(snapshot: &PageSnapshot) -> Result<ScrubReport, PagerError> {
+fn scrub(snapshot: &PageSnapshot) -> Result<ScrubReport, PagerError> {
     let lock_page = snapshot.page_size().lock_page();
     let mut report = ScrubReport::default();
     let mut buffer = Vec::new();

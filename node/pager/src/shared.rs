@@ -1,137 +1,32 @@
 //! [`Shared`]: what all connections to one database file have in common. Owned by the registry and by each open file of the
-//! shim; holds no connection. Lock order: `transaction`, then a connection's role, then `committed`.
+//! shim; holds no connection. Lock order: `transaction`, then what [`FileState`] says.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
-use halite_ltx::{Checksum, PageSize};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::Mutex;
 
-use crate::CommitOutcome;
-use crate::CrashDisk;
-use crate::checksum_table::ChecksumTable;
-use crate::error::ApplyError;
-use crate::fence::{ConnectionId, Fence};
-use crate::gate::Gate;
-use crate::wal_index::WalIndex;
+use crate::fence::Fence;
+use crate::file_state::FileState;
+use crate::os::Disk;
 use crate::write_transaction::WriteTransaction;
 
-/// What a connection may do.
-pub(crate) enum Role {
-    /// Reads only.
-    Reader,
-    /// Keeps the file open, holds the fence and runs checkpoints.
-    Keeper,
-    /// Writes through a gate.
-    Writer(Box<dyn Gate>),
-    /// Writes pages that are checked before they are published.
-    Applier(ApplyCheck),
-}
-
-/// What an apply must lead to.
-#[derive(Debug, Default)]
-pub(crate) struct ApplyCheck {
-    /// Size in pages that the commit must have; `None` outside of an apply, when nothing may be committed.
-    pub(crate) page_count: Option<u32>,
-    /// The result counts as a blank database.
-    pub(crate) blank: bool,
-    pub(crate) post_checksum: Option<Checksum>,
-    /// Why the shim refused.
-    pub(crate) error: Option<ApplyError>,
-}
-
-/// One connection, as the shim and the owner of the connection see it.
-pub(crate) struct ConnectionState {
-    pub(crate) id: ConnectionId,
-    pub(crate) role: Mutex<Role>,
-    pub(crate) outcome: Mutex<CommitOutcome>,
-}
-
-impl ConnectionState {
-    pub(crate) fn writes(&self) -> bool {
-        matches!(*self.role.lock(), Role::Writer(_) | Role::Applier(_))
-    }
-}
-
-/// The committed state.
-#[derive(Debug)]
-pub(crate) struct Committed {
-    pub(crate) table: ChecksumTable,
-    /// A gate has opened and the wal-index may already be ahead of the table.
-    pub(crate) publishing: bool,
-}
-
+/// See the module.
 pub(crate) struct Shared {
-    pub(crate) path: PathBuf,
-    pub(crate) page_size: OnceLock<PageSize>,
+    pub(crate) file: FileState,
     pub(crate) fence: Fence,
     pub(crate) transaction: Mutex<WriteTransaction>,
-    pub(crate) committed: Mutex<Option<Committed>>,
-    pub(crate) published: Condvar,
-    /// Set when the fence is taken; must not be used once the keeper is closed.
-    pub(crate) index: OnceLock<WalIndex>,
-    /// The database file may hold bytes that were written and not synced.
-    pub(crate) main_unsynced: AtomicBool,
-    /// The simulated disk that the files are on.
-    pub(crate) crash_disk: Option<CrashDisk>,
-    #[cfg(test)]
-    pub(crate) faults: Faults,
+    /// What the files are on, if it is not the machine's own disk.
+    pub(crate) disk: Option<Arc<dyn Disk>>,
 }
 
 impl Shared {
-    pub(crate) fn new(path: PathBuf, crash_disk: Option<CrashDisk>) -> Self {
+    pub(crate) fn new(path: PathBuf, disk: Option<Arc<dyn Disk>>) -> Self {
         Shared {
-            path,
-            page_size: OnceLock::new(),
+            file: FileState::new(path),
             fence: Fence::default(),
             transaction: Mutex::new(WriteTransaction::default()),
-            committed: Mutex::new(None),
-            published: Condvar::new(),
-            index: OnceLock::new(),
-            main_unsynced: AtomicBool::new(true),
-            crash_disk,
-            #[cfg(test)]
-            faults: Faults::default(),
+            disk,
         }
     }
-
-    /// The committed state at a moment when what readers see is exactly what the table says. While the guard is held, no
-    /// transaction becomes visible.
-    pub(crate) fn stable(&self) -> MutexGuard<'_, Option<Committed>> {
-        let mut committed = self.committed.lock();
-        while committed.as_ref().is_some_and(|state| state.publishing) {
-            self.published.wait(&mut committed);
-        }
-        committed
-    }
-
-    /// The database file was synced, with this result. Called by whoever runs a checkpoint.
-    pub(crate) fn main_synced(&self, code: std::ffi::c_int) {
-        if code == libsqlite3_sys::SQLITE_OK {
-            self.main_unsynced.store(false, Ordering::SeqCst);
-        } else if let Some(Err(code)) = self.index.get().map(WalIndex::forget_backfilled) {
-            tracing::error!(code, path = %self.path.display(), "cannot have the WAL copied again after a failed sync");
-        }
-    }
-
-    pub(crate) fn page_size(&self) -> PageSize {
-        self.page_size.get().copied().unwrap_or(PageSize::DEFAULT)
-    }
-}
-
-/// Errors that tests make the file layer return.
-#[cfg(test)]
-#[derive(Default)]
-pub(crate) struct Faults {
-    /// SQLite result code for the next frame written to the WAL after a gate has opened; 0 for none.
-    pub(crate) after_open: std::sync::atomic::AtomicI32,
-    /// How many writes after the gate has opened succeed before that.
-    pub(crate) after_open_skip: std::sync::atomic::AtomicI32,
-    /// SQLite result code for the next plain frame written to the WAL; 0 for none.
-    pub(crate) frame: std::sync::atomic::AtomicI32,
-    /// SQLite result code for a page written to the database file; 0 for none.
-    pub(crate) main: std::sync::atomic::AtomicI32,
-    /// How many pages are written before that.
-    pub(crate) main_after: std::sync::atomic::AtomicI32,
 }

@@ -3,13 +3,10 @@
 mod support;
 
 mod crash;
-mod crash_disk;
-mod disk_faults;
 mod fence;
 mod gate;
 mod import;
 mod large;
-mod power_loss;
 mod replication;
 mod workload;
 

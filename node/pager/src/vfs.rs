@@ -1,5 +1,5 @@
 //! The shim VFS "halite": opens the main database and the WAL of registered databases through itself, everything else (journals,
-//! temporary files) straight through the VFS below; on a simulated disk the journal as well. Registered once per process; called by SQLite only.
+//! temporary files) straight through the VFS below; on a disk of its own the journal as well. Registered once per process; called by SQLite only.
 
 mod shim_file;
 
@@ -10,10 +10,10 @@ use std::sync::{Arc, OnceLock};
 
 use libsqlite3_sys::{self as ffi, sqlite3_file, sqlite3_vfs};
 
-use crate::crash_disk::{CrashDisk, FileKey, FileKind};
-use crate::lower_file::LOWER_VFS;
+use crate::connection_state::ConnectionState;
+use crate::os::{FileKey, FileKind, LOWER_VFS, LowerFile};
 use crate::registry;
-use crate::shared::{ConnectionState, Shared};
+use crate::shared::Shared;
 
 /// Name under which the shim is registered.
 pub(crate) const NAME: &CStr = c"halite";
@@ -79,7 +79,7 @@ pub(crate) fn connection_state(
 ///
 /// # Safety
 /// The connection that `state` came from must still be open, and stay open while the file is used.
-pub(crate) unsafe fn lower_file(state: &ConnectionState) -> Option<crate::lower_file::LowerFile> {
+pub(crate) unsafe fn lower_file(state: &ConnectionState) -> Option<LowerFile> {
     // SAFETY: the identity of a connection is the address of its shim file, open as the caller promises.
     let shim =
         unsafe { shim_file::ShimFile::from_raw(std::ptr::with_exposed_provenance_mut(state.id.0)) };
@@ -96,18 +96,18 @@ fn database_of(path: &[u8], kind: FileKind) -> Option<Arc<Shared>> {
     registry::find(Path::new(OsStr::from_bytes(database)))
 }
 
-/// True for the journal of a database on a simulated disk. Others are left to the VFS below.
+/// True for the journal of a database on a disk of its own. Others are left to the VFS below.
 ///
 /// # Safety
 /// `name` must be a C string or null.
-unsafe fn is_on_crash_disk(name: *const c_char) -> bool {
+unsafe fn is_on_disk(name: *const c_char) -> bool {
     // SAFETY: promised by the caller.
     let name = (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) });
     name.and_then(|name| database_of(name.to_bytes(), FileKind::Journal))
-        .is_some_and(|shared| shared.crash_disk.is_some())
+        .is_some_and(|shared| shared.disk.is_some())
 }
 
-/// Removes a file. On a simulated disk this is durable at once, and void while the power is off.
+/// Removes a file, unless the disk that it is on has no power.
 unsafe extern "C" fn delete(
     _vfs: *mut sqlite3_vfs,
     name: *const c_char,
@@ -127,12 +127,12 @@ unsafe extern "C" fn delete(
         let Some(shared) = database_of(path, kind) else {
             continue;
         };
-        if let Some(disk) = &shared.crash_disk {
+        if let Some(disk) = &shared.disk {
             if disk.is_cut() {
                 return ffi::SQLITE_IOERR_DELETE;
             }
-            disk.forget_file(&FileKey {
-                database: shared.path.clone(),
+            disk.removed(&FileKey {
+                database: shared.file.path.clone(),
                 kind,
             });
         }
@@ -160,7 +160,7 @@ unsafe extern "C" fn open(
         ffi::SQLITE_OPEN_MAIN_DB => FileKind::Database,
         ffi::SQLITE_OPEN_WAL => FileKind::Wal,
         // SAFETY: SQLite gives the name as a C string, or none.
-        ffi::SQLITE_OPEN_MAIN_JOURNAL if unsafe { is_on_crash_disk(name) } => FileKind::Journal,
+        ffi::SQLITE_OPEN_MAIN_JOURNAL if unsafe { is_on_disk(name) } => FileKind::Journal,
         // SAFETY: arguments as SQLite gave them; `file` has room for more than the lower VFS asks for.
         _ => return unsafe { open_lower(lower, name, file, flags, out_flags) },
     };
@@ -174,7 +174,7 @@ unsafe extern "C" fn open(
     let Some(shared) = database_of(path, kind) else {
         return ffi::SQLITE_CANTOPEN;
     };
-    if shared.crash_disk.as_ref().is_some_and(CrashDisk::is_cut) {
+    if shared.disk.as_ref().is_some_and(|disk| disk.is_cut()) {
         return ffi::SQLITE_CANTOPEN;
     }
     // SAFETY: `file` is szOsFile bytes long, aligned for a `ShimFile` with the lower file behind it.

@@ -14,12 +14,12 @@ use libsqlite3_sys as ffi;
 use crate::blank_page::is_blank;
 use crate::capture::Capture;
 use crate::captured_transaction::{CapturedTransaction, Files};
+use crate::connection_state::{ApplyCheck, ConnectionState, Role};
 use crate::error::{ApplyError, CaptureError};
+use crate::file_state::FileState;
 use crate::gate::{CommitOutcome, GateVerdict};
-use crate::lower_file::LowerFile;
+use crate::os::{FRAME_HEADER_BYTES, LowerFile, WAL_HEADER_BYTES, frame_offset};
 use crate::page_mask::masked_page_checksum;
-use crate::shared::{ApplyCheck, ConnectionState, Role, Shared};
-use crate::wal_index::{FRAME_HEADER_BYTES, WAL_HEADER_BYTES, frame_offset};
 
 /// What SQLite gets when a gate refuses: COMMIT fails and the transaction is rolled back, whatever statement it was.
 const REFUSED: c_int = ffi::SQLITE_ABORT_ROLLBACK;
@@ -70,7 +70,7 @@ impl WriteTransaction {
     }
 
     /// The connection is about to give the write lock back: the transaction is published, or it never will be.
-    pub(crate) fn end(&mut self, shared: &Shared) {
+    pub(crate) fn end(&mut self, file: &FileState) {
         let phase = std::mem::take(&mut self.phase);
         let connection = self.connection.take();
         self.main = None;
@@ -78,7 +78,7 @@ impl WriteTransaction {
         let outcome = match phase {
             Phase::Idle | Phase::Collecting => CommitOutcome::NotReached,
             Phase::Refused => CommitOutcome::Refused,
-            Phase::Opened(commit) => finish(shared, &commit),
+            Phase::Opened(commit) => finish(file, &commit),
         };
         if let Some(connection) = connection {
             *connection.outcome.lock() = outcome;
@@ -88,7 +88,7 @@ impl WriteTransaction {
     /// SQLite writes to the WAL.
     pub(crate) fn write(
         &mut self,
-        shared: &Shared,
+        file: &FileState,
         wal: LowerFile,
         bytes: &[u8],
         offset: i64,
@@ -103,7 +103,7 @@ impl WriteTransaction {
         match self.phase {
             Phase::Collecting => {}
             // The checksums of rewritten frames, computed anew once the commit frame is in place.
-            Phase::Opened(_) => return write_opened(shared, wal, bytes, offset),
+            Phase::Opened(_) => return write_opened(file, wal, bytes, offset),
             Phase::Idle | Phase::Refused => return ffi::SQLITE_READONLY,
         }
         if offset == 0 {
@@ -112,7 +112,7 @@ impl WriteTransaction {
             self.header = None;
             return wal.write(bytes, offset);
         }
-        let page_bytes = shared.page_size().as_usize();
+        let page_bytes = file.page_size().as_usize();
         let frame_bytes = (FRAME_HEADER_BYTES + page_bytes) as u64;
         let Some(position) = offset.unsigned_abs().checked_sub(WAL_HEADER_BYTES) else {
             return unexpected(offset, bytes.len());
@@ -130,7 +130,7 @@ impl WriteTransaction {
             return unexpected(offset, bytes.len());
         }
         match self.header.take() {
-            Some((at, header)) if at == frame => self.append(shared, wal, frame, &header, bytes),
+            Some((at, header)) if at == frame => self.append(file, wal, frame, &header, bytes),
             Some(_) => unexpected(offset, bytes.len()),
             None => match self.capture.rewrite(frame, bytes) {
                 Ok(()) => wal.write(bytes, offset),
@@ -141,14 +141,14 @@ impl WriteTransaction {
 
     fn append(
         &mut self,
-        shared: &Shared,
+        file: &FileState,
         wal: LowerFile,
         frame: u32,
         header: &[u8; FRAME_HEADER_BYTES],
         page: &[u8],
     ) -> c_int {
         #[cfg(test)]
-        if let Some(code) = take_fault(&shared.faults.frame) {
+        if let Some(code) = take_fault(&file.faults.frame) {
             return code;
         }
         let [p0, p1, p2, p3, s0, s1, s2, s3, ..] = *header;
@@ -165,13 +165,13 @@ impl WriteTransaction {
         if halite_planted::on(halite_planted::Bug::CommitFrameBeforeGate) {
             let _ = wal.write(bytes, offset);
         }
-        match self.decide(shared, wal, frame, page_count) {
+        match self.decide(file, wal, frame, page_count) {
             Ok(commit) => {
-                if let Some(state) = shared.committed.lock().as_mut() {
+                if let Some(state) = file.committed.lock().as_mut() {
                     state.publishing = true;
                 }
                 self.phase = Phase::Opened(commit);
-                write_opened(shared, wal, self.capture.last_frame(), offset)
+                write_opened(file, wal, self.capture.last_frame(), offset)
             }
             Err(code) => code,
         }
@@ -180,16 +180,16 @@ impl WriteTransaction {
     /// Asks the gate, or checks what is applied.
     fn decide(
         &mut self,
-        shared: &Shared,
+        file: &FileState,
         wal: LowerFile,
         frame: u32,
         page_count: u32,
     ) -> Result<Commit, c_int> {
         let connection = self.connection.clone().ok_or(ffi::SQLITE_MISUSE)?;
         let main = self.main.ok_or(ffi::SQLITE_MISUSE)?;
-        let index = shared.index.get().ok_or(ffi::SQLITE_MISUSE)?;
+        let index = file.index.get().ok_or(ffi::SQLITE_MISUSE)?;
         let files = Files { wal, main };
-        let (pre_checksum, previous) = match shared.committed.lock().as_ref() {
+        let (pre_checksum, previous) = match file.committed.lock().as_ref() {
             Some(state) => (state.table.checksum(), state.table.page_count()),
             None => return Err(ffi::SQLITE_MISUSE),
         };
@@ -200,10 +200,10 @@ impl WriteTransaction {
                 previous,
                 page_count,
                 self.capture.page_numbers(),
-                shared,
+                file,
             )?;
         }
-        let page_size = shared.page_size();
+        let page_size = file.page_size();
         let mut transaction =
             CapturedTransaction::new(&self.capture, files, index, page_size, previous, page_count)?;
         let mut changed = Vec::with_capacity(transaction.len());
@@ -216,7 +216,7 @@ impl WriteTransaction {
             })
             .map_err(|error| error.code)?;
         transaction.pre_checksum = pre_checksum;
-        let (post_checksum, same) = match shared.committed.lock().as_ref() {
+        let (post_checksum, same) = match file.committed.lock().as_ref() {
             Some(state) => (
                 state.table.checksum_after(page_count, &changed),
                 page_count == previous
@@ -273,7 +273,7 @@ fn check_size(
     previous: u32,
     page_count: u32,
     written: &[u32],
-    shared: &Shared,
+    file: &FileState,
 ) -> Result<(), c_int> {
     let Some(expected) = check.page_count else {
         return Err(ffi::SQLITE_READONLY);
@@ -291,7 +291,7 @@ fn check_size(
             .copied()
             .filter(|&pgno| pgno > previous)
             .collect();
-        written.push(shared.page_size().lock_page().get());
+        written.push(file.page_size().lock_page().get());
         written.sort_unstable();
         let mut written = written.into_iter().peekable();
         for pgno in previous + 1..=page_count {
@@ -308,12 +308,12 @@ fn check_size(
 }
 
 /// Looks whether an opened transaction has become visible, and brings the table up to date if so.
-fn finish(shared: &Shared, commit: &Commit) -> CommitOutcome {
-    let visible = shared
+fn finish(file: &FileState, commit: &Commit) -> CommitOutcome {
+    let visible = file
         .index
         .get()
         .is_some_and(|index| index.max_frame() == Ok(commit.frame));
-    let mut committed = shared.committed.lock();
+    let mut committed = file.committed.lock();
     if let Some(state) = committed.as_mut() {
         if visible && commit.counts {
             state.table.update(commit.page_count, &commit.changed);
@@ -321,7 +321,7 @@ fn finish(shared: &Shared, commit: &Commit) -> CommitOutcome {
         state.publishing = false;
     }
     drop(committed);
-    shared.published.notify_all();
+    file.published.notify_all();
     match (commit.counts, visible) {
         (false, _) => CommitOutcome::NotReached,
         (true, true) => CommitOutcome::Published {
@@ -331,19 +331,19 @@ fn finish(shared: &Shared, commit: &Commit) -> CommitOutcome {
     }
 }
 
-fn write_opened(shared: &Shared, wal: LowerFile, bytes: &[u8], offset: i64) -> c_int {
+fn write_opened(file: &FileState, wal: LowerFile, bytes: &[u8], offset: i64) -> c_int {
     #[cfg(test)]
-    if shared
+    if file
         .faults
         .after_open_skip
         .fetch_sub(1, std::sync::atomic::Ordering::SeqCst)
         <= 0
-        && let Some(code) = take_fault(&shared.faults.after_open)
+        && let Some(code) = take_fault(&file.faults.after_open)
     {
         return code;
     }
     #[cfg(not(test))]
-    let _ = shared;
+    let _ = file;
     wal.write(bytes, offset)
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use crate::connection;
+use crate::connection_state::{ConnectionState, Role};
 use crate::database::Database;
 use crate::error::PagerError;
 use crate::gate::{CommitOutcome, Gate};
-use crate::shared::{ConnectionState, Role};
 use crate::vfs;
 
 /// A connection whose commits pass a gate before anybody can see them.
@@ -22,8 +22,17 @@ pub struct Writer {
     database: Arc<Database>,
 }
 
+impl Database {
+    /// Opens the connection for SQL writes; each of its commits passes `gate`.
+    ///
+    /// Writers and appliers may exist side by side; whichever starts a transaction while another's is open gets `SQLITE_BUSY`.
+    pub fn writer(self: &Arc<Self>, gate: Box<dyn Gate>) -> Result<Writer, PagerError> {
+        Writer::open(Arc::clone(self), gate)
+    }
+}
+
 impl Writer {
-    pub(crate) fn open(database: Arc<Database>, gate: Box<dyn Gate>) -> Result<Self, PagerError> {
+    fn open(database: Arc<Database>, gate: Box<dyn Gate>) -> Result<Self, PagerError> {
         let connection = connection::read_write(database.path())?;
         let state = vfs::connection_state(&connection, c"main")?;
         *state.role.lock() = Role::Writer(gate);

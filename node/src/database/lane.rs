@@ -80,7 +80,7 @@ pub(super) fn open(
 ) -> Result<Arc<Database>, OpenError> {
     let pager_options = OpenOptions {
         page_size: spec.page_size,
-        crash_disk: options.crash_disk.clone(),
+        disk: options.disk.clone(),
         ..OpenOptions::default()
     };
     let pager =

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use halite_ltx::PageSize;
-use halite_pager::CrashDisk;
+use halite_pager::Disk;
 use halite_proto::v1;
 
 use super::{CommittedLtx, Host, SystemHost};
@@ -89,7 +89,7 @@ pub struct DatabaseOptions {
     /// Time, randomness and threads.
     pub host: Arc<dyn Host>,
     /// A disk that can lose power, below the databases: for the simulation.
-    pub crash_disk: Option<CrashDisk>,
+    pub disk: Option<Arc<dyn Disk>>,
 }
 
 impl Default for DatabaseOptions {
@@ -102,7 +102,7 @@ impl Default for DatabaseOptions {
             entry_bytes_max: 1 << 20,
             queued_jobs_max: 65_536,
             host: SystemHost::shared(),
-            crash_disk: None,
+            disk: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use halite_log::Crash;
-use halite_pager::Survival;
+use halite_sim_disk::Survival;
 use rand::Rng as _;
 
 use super::World;

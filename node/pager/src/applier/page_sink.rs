@@ -7,8 +7,7 @@ use rusqlite::Connection;
 
 use super::statement::Statement;
 use crate::error::ApplyError;
-use crate::lower_file::LowerFile;
-use crate::wal_index::WalIndex;
+use crate::os::{LowerFile, WalIndex};
 
 /// Takes the pages of one apply.
 pub struct PageSink<'a> {

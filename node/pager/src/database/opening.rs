@@ -1,4 +1,4 @@
-//! Opening a database: creation, conversion, fence, first scan. Called by `Database::open` and `Database::remove` only.
+//! Opening a database: creation, conversion, fence, first scan; and removing one.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -14,14 +14,15 @@ use super::Database;
 use crate::blank_page::{blank_page, is_blank};
 use crate::checksum_table::ChecksumTable;
 use crate::connection;
-use crate::crash_disk::CrashDisk;
+use crate::connection_state::Role;
 use crate::error::OpenError;
+use crate::file_state::Committed;
 use crate::open_options::OpenOptions;
+use crate::os::{WalIndex, beside};
 use crate::page_mask::masked_page_checksum;
 use crate::registry;
-use crate::shared::{Committed, Role, Shared};
+use crate::shared::Shared;
 use crate::vfs;
-use crate::wal_index::WalIndex;
 
 /// Files that SQLite keeps beside a database.
 const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
@@ -29,11 +30,17 @@ const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
 /// Pause between two attempts to take the fence: other programs hold these locks for one transaction or one checkpoint.
 const FENCE_RETRY_MS: i32 = 2;
 
-/// A path with something appended to the file name.
-pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
+impl Database {
+    /// Opens a database, creating it if there is none (or an empty file), converts it to WAL mode, takes the fence and computes
+    /// the checksum of every page of the committed state, the WAL included.
+    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Arc<Self>, OpenError> {
+        open(path.as_ref(), options).map(Arc::new)
+    }
+
+    /// Removes the files of a database that is not open in this process (and must not be in any other), if they exist.
+    pub fn remove(path: impl AsRef<Path>) -> Result<(), OpenError> {
+        remove(path.as_ref())
+    }
 }
 
 /// Leaves the registry again unless the database was opened.
@@ -42,19 +49,19 @@ struct Entry(Option<Arc<Shared>>);
 impl Drop for Entry {
     fn drop(&mut self) {
         if let Some(shared) = &self.0 {
-            registry::leave(&shared.path);
+            registry::leave(&shared.file.path);
         }
     }
 }
 
-pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Database, OpenError> {
+fn open(path: &Path, options: &OpenOptions) -> Result<Database, OpenError> {
     let path = absolute(path)?;
     let sqlite = |source| sqlite_error(&path, source);
     vfs::register().map_err(sqlite)?;
-    let shared = registry::enter(&path, options.crash_disk.clone())
+    let shared = registry::enter(&path, options.disk.clone())
         .ok_or_else(|| OpenError::AlreadyOpen { path: path.clone() })?;
     let mut entry = Entry(Some(Arc::clone(&shared)));
-    if options.crash_disk.as_ref().is_some_and(CrashDisk::is_cut) {
+    if options.disk.as_ref().is_some_and(|disk| disk.is_cut()) {
         return Err(OpenError::Io {
             path,
             source: io::ErrorKind::NotConnected.into(),
@@ -71,7 +78,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Database, OpenE
         }
     };
     // Nothing has been written through the shim yet, so this cannot have been set.
-    let page_size = *shared.page_size.get_or_init(|| page_size);
+    let page_size = *shared.file.page_size.get_or_init(|| page_size);
     let keeper = open_keeper(&shared, options)?;
     let table = match raise_fence(&shared, &keeper, options)
         .and_then(|()| scan(&keeper, page_size).map_err(sqlite))
@@ -83,7 +90,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Database, OpenE
             return Err(error);
         }
     };
-    *shared.committed.lock() = Some(Committed {
+    *shared.file.committed.lock() = Some(Committed {
         table,
         publishing: false,
     });
@@ -96,7 +103,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Database, OpenE
     })
 }
 
-pub(super) fn remove(path: &Path) -> Result<(), OpenError> {
+fn remove(path: &Path) -> Result<(), OpenError> {
     let path = absolute(path)?;
     // Entered for as long as it takes, so that nobody opens it meanwhile.
     let shared = registry::enter(&path, None)
@@ -200,15 +207,15 @@ fn create(path: &Path, options: &OpenOptions) -> io::Result<()> {
     file.sync_all()?;
     drop(file);
     std::fs::rename(&new, path)?;
-    if let Some(disk) = &options.crash_disk {
-        disk.forget(path);
+    if let Some(disk) = &options.disk {
+        disk.made_anew(path);
     }
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 /// Opens the first connection: it recovers what a crash left and sees to it that the file is in WAL mode.
 fn open_keeper(shared: &Shared, options: &OpenOptions) -> Result<Connection, OpenError> {
-    let path = &shared.path;
+    let path = &shared.file.path;
     let sqlite = |source| sqlite_error(path, source);
     let keeper = connection::keeper(path).map_err(sqlite)?;
     keeper.busy_timeout(options.lock_timeout).map_err(sqlite)?;
@@ -238,7 +245,7 @@ fn raise_fence(
     keeper: &Connection,
     options: &OpenOptions,
 ) -> Result<(), OpenError> {
-    let sqlite = |source| sqlite_error(&shared.path, source);
+    let sqlite = |source| sqlite_error(&shared.file.path, source);
     let code_error = |code| sqlite(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
     let state = vfs::connection_state(keeper, c"main").map_err(sqlite)?;
     // SAFETY: the keeper is open, and the fence is lowered before it closes.
@@ -251,7 +258,7 @@ fn raise_fence(
             ffi::SQLITE_OK => break,
             code if code & 0xff == ffi::SQLITE_BUSY => {
                 tries = tries.checked_sub(1).ok_or_else(|| OpenError::Locked {
-                    path: shared.path.clone(),
+                    path: shared.file.path.clone(),
                 })?;
                 // SAFETY: sleeps through the VFS, as SQLite's own busy handler does.
                 unsafe { ffi::sqlite3_sleep(FENCE_RETRY_MS) };
@@ -264,7 +271,7 @@ fn raise_fence(
     keeper
         .busy_timeout(std::time::Duration::ZERO)
         .map_err(sqlite)?;
-    let _ = shared.index.set(index);
+    let _ = shared.file.index.set(index);
     Ok(())
 }
 

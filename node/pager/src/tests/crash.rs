@@ -151,16 +151,18 @@ fn crash_run(seed: u64) {
                 drop(reader);
                 database
                     .shared
+                    .file
                     .faults
                     .main_after
                     .store(random.random_range(1..6), Ordering::SeqCst);
                 database
                     .shared
+                    .file
                     .faults
                     .main
                     .store(ffi::SQLITE_IOERR_WRITE, Ordering::SeqCst);
                 let failed = database.checkpoint(CheckpointMode::Passive).is_err();
-                database.shared.faults.main.store(0, Ordering::SeqCst);
+                database.shared.file.faults.main.store(0, Ordering::SeqCst);
                 while states.len() <= log.lock().len() {
                     states.push(state(&database));
                 }
@@ -356,7 +358,7 @@ fn wal_index_tells_the_page_of_every_frame() {
         .connection()
         .execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES (zeroblob(5000000)); UPDATE t SET a = zeroblob(4000000)")
         .expect("write");
-    let index = database.shared.index.get().expect("index");
+    let index = database.shared.file.index.get().expect("index");
     let frames = index.max_frame().expect("frames");
     assert!(frames > 4096 * 3, "several regions frames={frames}");
     // A copy, as opening the original here would cost its locks.

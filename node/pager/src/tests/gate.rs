@@ -210,6 +210,7 @@ fn full_disk_after_the_gate_is_told_apart_and_can_be_made_good() {
     let before = database.checksum();
     database
         .shared
+        .file
         .faults
         .after_open
         .store(ffi::SQLITE_FULL, Ordering::SeqCst);
@@ -230,6 +231,7 @@ fn full_disk_after_the_gate_is_told_apart_and_can_be_made_good() {
     let mut applier = database.applier().expect("applier");
     database
         .shared
+        .file
         .faults
         .after_open
         .store(ffi::SQLITE_FULL, Ordering::SeqCst);
@@ -243,6 +245,7 @@ fn full_disk_after_the_gate_is_told_apart_and_can_be_made_good() {
     // Failing before the gate is an ordinary rollback.
     database
         .shared
+        .file
         .faults
         .frame
         .store(ffi::SQLITE_FULL, Ordering::SeqCst);
@@ -270,11 +273,13 @@ fn failing_disk_at_every_write_of_a_commit_leaves_a_working_database() {
     for skipped in [0, 1, 2, 20] {
         database
             .shared
+            .file
             .faults
             .after_open_skip
             .store(skipped, Ordering::SeqCst);
         database
             .shared
+            .file
             .faults
             .after_open
             .store(ffi::SQLITE_IOERR_WRITE, Ordering::SeqCst);
@@ -287,6 +292,7 @@ fn failing_disk_at_every_write_of_a_commit_leaves_a_working_database() {
     }
     database
         .shared
+        .file
         .faults
         .after_open_skip
         .store(0, Ordering::SeqCst);
@@ -299,6 +305,7 @@ fn failing_disk_at_every_write_of_a_commit_leaves_a_working_database() {
             // The page of the commit frame, or, where frames were rewritten, one of the checksums after it.
             database
                 .shared
+                .file
                 .faults
                 .after_open
                 .store(code, Ordering::SeqCst);
@@ -308,7 +315,12 @@ fn failing_disk_at_every_write_of_a_commit_leaves_a_working_database() {
             let agreed = pair.log.lock().last().expect("agreed").clone();
             agreed.apply_to(&mut applier).expect("apply again");
             pair.sync();
-            database.shared.faults.frame.store(code, Ordering::SeqCst);
+            database
+                .shared
+                .file
+                .faults
+                .frame
+                .store(code, Ordering::SeqCst);
             assert!(pair.writer.connection().execute_batch(sql).is_err());
             assert_eq!(pair.writer.last_commit(), CommitOutcome::NotReached);
             assert!(pair.writer.connection().is_autocommit());

@@ -198,5 +198,5 @@ pub(super) fn crash_copy(path: &Path, to: &Path) {
 }
 
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    crate::database::opening::beside(path, suffix)
+    crate::os::beside(path, suffix)
 }

@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering;
 use libsqlite3_sys::{self as ffi, sqlite3_file, sqlite3_int64, sqlite3_io_methods};
 use parking_lot::Mutex;
 
-use crate::CommitOutcome;
-use crate::crash_disk::{DiskFile, FileKey, FileKind};
+use crate::connection_state::{ConnectionState, Role};
 use crate::fence::{ConnectionId, FENCED_SLOTS};
-use crate::lower_file::LowerFile;
-use crate::shared::{ConnectionState, Role, Shared};
+use crate::gate::CommitOutcome;
+use crate::os::{DiskFile, FileKey, FileKind, LowerFile, OsFile};
+use crate::shared::Shared;
 
 /// Where in SQLite's allocation the file of the lower VFS starts.
 pub(super) const LOWER_AT: usize = size_of::<ShimFile>().next_multiple_of(16);
@@ -22,7 +22,8 @@ pub(super) struct ShimFile {
     base: sqlite3_file,
     kind: FileKind,
     lower: LowerFile,
-    disk: Option<Arc<DiskFile>>,
+    /// The rule of the disk that the file is on, and what the disk reaches the file with.
+    disk: Option<(Box<dyn DiskFile>, OsFile)>,
     shared: Arc<Shared>,
     connection: Arc<ConnectionState>,
 }
@@ -43,16 +44,18 @@ impl ShimFile {
         });
         // SAFETY: promised by the caller.
         let mut lower = unsafe { LowerFile::new(lower) };
-        let disk = shared.crash_disk.as_ref().map(|disk| {
+        let disk = shared.disk.as_ref().map(|disk| {
             let key = FileKey {
-                database: shared.path.clone(),
+                database: shared.file.path.clone(),
                 kind,
             };
-            Arc::new(DiskFile::open(disk, key, lower))
+            // SAFETY: the shim's `close` calls `closed` before it closes the file.
+            let below = unsafe { OsFile::new(lower) };
+            (disk.open(key, below.clone()), below)
         });
-        if let Some(disk) = &disk {
-            // SAFETY: both belong to the shim file made here, which closes the file before it lets go of the disk.
-            lower = unsafe { lower.on(disk) };
+        if let Some((rule, _)) = &disk {
+            // SAFETY: both belong to the shim file made here, which closes the file before it lets go of the rule.
+            lower = unsafe { lower.on(&**rule) };
         }
         let shim = ShimFile {
             base: sqlite3_file { pMethods: &METHODS },
@@ -94,7 +97,7 @@ impl ShimFile {
                 self.shared
                     .transaction
                     .lock()
-                    .write(&self.shared, self.lower, bytes, offset)
+                    .write(&self.shared.file, self.lower, bytes, offset)
             }
             FileKind::Database => {
                 // In WAL mode only a checkpoint writes here, and only the keeper runs checkpoints.
@@ -103,13 +106,19 @@ impl ShimFile {
                     return ffi::SQLITE_READONLY;
                 }
                 #[cfg(test)]
-                if self.shared.faults.main_after.fetch_sub(1, Ordering::SeqCst) <= 0
+                if self
+                    .shared
+                    .file
+                    .faults
+                    .main_after
+                    .fetch_sub(1, Ordering::SeqCst)
+                    <= 0
                     && let Some(code) =
-                        crate::write_transaction::take_fault(&self.shared.faults.main)
+                        crate::write_transaction::take_fault(&self.shared.file.faults.main)
                 {
                     return code;
                 }
-                self.shared.main_unsynced.store(true, Ordering::SeqCst);
+                self.shared.file.main_unsynced.store(true, Ordering::SeqCst);
                 self.lower.write(bytes, offset)
             }
         }
@@ -143,7 +152,7 @@ impl ShimFile {
                 ffi::SQLITE_OK
             };
             if slots.0 == 0 {
-                self.shared.transaction.lock().end(&self.shared);
+                self.shared.transaction.lock().end(&self.shared.file);
             }
             self.shared
                 .fence
@@ -223,8 +232,9 @@ macro_rules! pass_on {
 unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
     // SAFETY: SQLite calls methods on open files only.
     let closing = unsafe { shim(file) };
-    if let Some(disk) = &closing.disk {
-        disk.close(closing.lower.bare());
+    if let Some((rule, below)) = &closing.disk {
+        rule.close();
+        below.closed();
     }
     let code = pass_on!(file, xClose, ffi::SQLITE_OK);
     // SAFETY: SQLite calls this once and never uses the file again.
@@ -268,7 +278,7 @@ unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: sqlite3_int64) -> c
     // SAFETY: SQLite calls methods on open files only.
     let shim = unsafe { shim(file) };
     if shim.kind == FileKind::Database {
-        shim.shared.main_unsynced.store(true, Ordering::SeqCst);
+        shim.shared.file.main_unsynced.store(true, Ordering::SeqCst);
     }
     shim.lower.truncate(size)
 }
@@ -280,12 +290,12 @@ unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
     if halite_planted::on(halite_planted::Bug::CheckpointUnsynced)
         && shim.kind == FileKind::Database
     {
-        shim.shared.main_synced(ffi::SQLITE_OK);
+        shim.shared.file.main_synced(ffi::SQLITE_OK);
         return ffi::SQLITE_OK;
     }
     let code = shim.lower.sync(flags);
     if shim.kind == FileKind::Database {
-        shim.shared.main_synced(code);
+        shim.shared.file.main_synced(code);
     }
     code
 }

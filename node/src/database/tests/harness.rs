@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use halite_ltx::PageSize;
-use halite_pager::CrashDisk;
 use halite_proto::v1;
+use halite_sim_disk::CrashDisk;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
@@ -284,7 +284,7 @@ impl Node {
     /// A primary on a disk that can fail.
     pub(super) fn primary_on(log: &Arc<TestLog>, path: &Path, disk: &CrashDisk) -> Node {
         let options = DatabaseOptions {
-            crash_disk: Some(disk.clone()),
+            disk: Some(Arc::new(disk.clone())),
             ..options()
         };
         let node = Node::open(log, path, Redo::nothing(), Arc::default(), options);

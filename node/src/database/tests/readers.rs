@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use halite_pager::CrashDisk;
 use halite_proto::v1::{self, ErrorCode};
+use halite_sim_disk::CrashDisk;
 
 use super::harness::*;
 use crate::database::*;

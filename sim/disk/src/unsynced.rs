@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::fault::FileKind;
+use halite_pager::FileKind;
 
 /// A change that was made and not synced: the state of one sector after one write to it, or a size of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

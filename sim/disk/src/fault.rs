@@ -3,32 +3,8 @@
 use std::ffi::c_int;
 use std::path::Path;
 
+use halite_pager::FileKind;
 use libsqlite3_sys as ffi;
-
-/// Which of the files of a database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum FileKind {
-    /// The database file itself.
-    Database,
-    /// The write-ahead log.
-    Wal,
-    /// The rollback journal; it exists only while a database of another journal mode is converted.
-    Journal,
-}
-
-impl FileKind {
-    pub(crate) const ALL: [FileKind; 3] = [FileKind::Database, FileKind::Wal, FileKind::Journal];
-
-    /// What SQLite appends to the name of the database.
-    pub(crate) fn suffix(self) -> &'static str {
-        match self {
-            FileKind::Database => "",
-            FileKind::Wal => "-wal",
-            FileKind::Journal => "-journal",
-        }
-    }
-}
 
 /// An access that is about to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,22 +1,22 @@
 //! [`LowerFile`]: one open file of the VFS below the shim. All bytes the shim reads and writes itself pass here, so this is
-//! where a [`CrashDisk`](crate::CrashDisk) is put in between. Called by the VFS and by redo.
+//! where a [`Disk`](super::Disk) is put in between. Called by the VFS and by redo.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 
 use libsqlite3_sys::{self as ffi, sqlite3_file, sqlite3_io_methods};
 
-use crate::crash_disk::DiskFile;
+use super::DiskFile;
 
 /// Name of the VFS below the shim.
 pub(crate) const LOWER_VFS: &std::ffi::CStr = c"unix";
 
 /// An open file of the lower VFS. Copies name the same file; whoever holds one must know that it is still open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct LowerFile {
     file: *mut sqlite3_file,
-    /// The simulated disk that the file is on.
-    disk: Option<NonNull<DiskFile>>,
+    /// The rule of the disk that the file is on.
+    disk: Option<NonNull<dyn DiskFile>>,
 }
 
 // SAFETY: a descriptor of the lower VFS has no thread affinity; its positional reads and writes and its shared-memory calls
@@ -32,30 +32,25 @@ impl LowerFile {
         LowerFile { file, disk: None }
     }
 
-    /// The same file, under the rule of a simulated disk.
+    /// The same file, under the rule of a disk.
     ///
     /// # Safety
     /// `disk` must live as long as the file is open.
-    pub(crate) unsafe fn on(self, disk: &DiskFile) -> Self {
+    pub(crate) unsafe fn on(self, disk: &(dyn DiskFile + 'static)) -> Self {
         LowerFile {
             disk: Some(NonNull::from(disk)),
             ..self
         }
     }
 
-    /// The same file, without the disk's rule.
-    pub(crate) fn bare(self) -> Self {
-        LowerFile { disk: None, ..self }
-    }
-
-    pub(crate) fn disk(&self) -> Option<&DiskFile> {
+    fn disk(&self) -> Option<&dyn DiskFile> {
         // SAFETY: per `on` it lives as long as the file is open, which whoever holds this knows it is.
         self.disk.map(|disk| unsafe { disk.as_ref() })
     }
 
-    /// True if the file is on a simulated disk whose power is off.
+    /// True if the file is on a disk whose power is off.
     pub(crate) fn is_cut(&self) -> bool {
-        self.disk().is_some_and(DiskFile::is_cut)
+        self.disk().is_some_and(|disk| disk.is_cut())
     }
 
     pub(crate) fn raw(self) -> *mut sqlite3_file {
@@ -76,9 +71,12 @@ impl LowerFile {
             return ffi::SQLITE_IOERR_READ;
         };
         // SAFETY: the file is open; the rest is promised by the caller.
-        let read = || unsafe { read(self.file, buffer, amount, offset) };
+        let mut read = || unsafe { read(self.file, buffer, amount, offset) };
         match self.disk() {
-            Some(disk) => disk.read(offset, amount, read),
+            Some(disk) => {
+                let bytes = usize::try_from(amount).unwrap_or(0);
+                disk.read(offset.unsigned_abs(), bytes, &mut read)
+            }
             None => read(),
         }
     }
@@ -96,7 +94,7 @@ impl LowerFile {
 
     pub(crate) fn write(self, bytes: &[u8], offset: i64) -> c_int {
         if let Some(disk) = self.disk() {
-            return disk.write(self.bare(), bytes, offset);
+            return disk.write(bytes, offset.unsigned_abs());
         }
         let Some(write) = self.methods().xWrite else {
             return ffi::SQLITE_IOERR_WRITE;
@@ -110,7 +108,7 @@ impl LowerFile {
 
     pub(crate) fn truncate(self, size: i64) -> c_int {
         if let Some(disk) = self.disk() {
-            return disk.truncate(self.bare(), size);
+            return disk.truncate(size.unsigned_abs());
         }
         match self.methods().xTruncate {
             // SAFETY: the file is open.
@@ -133,7 +131,7 @@ impl LowerFile {
 
     pub(crate) fn size(self) -> Result<u64, c_int> {
         if let Some(disk) = self.disk() {
-            return disk.size(self.bare());
+            return disk.size();
         }
         let Some(size) = self.methods().xFileSize else {
             return Err(ffi::SQLITE_IOERR_FSTAT);

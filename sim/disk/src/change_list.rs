@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use super::unsynced::{Survival, UnsyncedChange};
+use crate::unsynced::{Survival, UnsyncedChange};
 
 /// Bytes that reach the disk together unless they are torn: a page of the kernel's cache, and a sector of most disks.
-pub(super) const SECTOR_BYTES: usize = 4096;
+pub(crate) const SECTOR_BYTES: usize = 4096;
 
 /// The content of one sector; past the end of the file it is zero.
-pub(super) type Sector = Vec<u8>;
+pub(crate) type Sector = Vec<u8>;
 
 #[derive(Debug)]
 enum Change {
@@ -28,14 +28,14 @@ struct Entry {
 
 /// What a file is after a power loss.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Settled {
-    pub(super) size: u64,
+pub(crate) struct Settled {
+    pub(crate) size: u64,
     /// Every sector that may differ from what the file holds now.
-    pub(super) sectors: BTreeMap<u64, Sector>,
+    pub(crate) sectors: BTreeMap<u64, Sector>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct ChangeList {
+pub(crate) struct ChangeList {
     /// Size on disk; of meaning while there are entries.
     size: u64,
     /// What the disk holds of each sector that the entries touch.
@@ -44,12 +44,12 @@ pub(super) struct ChangeList {
 }
 
 impl ChangeList {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Must be called before a change, with the size that the file has.
-    pub(super) fn begin(&mut self, size: u64) {
+    pub(crate) fn begin(&mut self, size: u64) {
         if self.entries.is_empty() {
             self.durable.clear();
             self.size = size;
@@ -57,22 +57,22 @@ impl ChangeList {
     }
 
     /// True if the list has to be told what a sector holds before it is changed.
-    pub(super) fn wants(&self, number: u64) -> bool {
+    pub(crate) fn wants(&self, number: u64) -> bool {
         !self.durable.contains_key(&number)
     }
 
     /// Tells what a sector holds before its first change.
-    pub(super) fn before(&mut self, number: u64, content: Sector) {
+    pub(crate) fn before(&mut self, number: u64, content: Sector) {
         self.durable.entry(number).or_insert(content);
     }
 
     /// A sector was written.
-    pub(super) fn written(&mut self, number: u64, after: Sector) {
+    pub(crate) fn written(&mut self, number: u64, after: Sector) {
         self.push(Change::Sector { number, after });
     }
 
     /// The file has another size. For a shorter one, `before` must have been told of all sectors from the cut on.
-    pub(super) fn resized(&mut self, from: u64, to: u64) {
+    pub(crate) fn resized(&mut self, from: u64, to: u64) {
         self.push(Change::Size { from, to });
     }
 
@@ -84,7 +84,7 @@ impl ChangeList {
     }
 
     /// A sync has failed: the kernel takes the pages for clean from now on, and no later sync writes them.
-    pub(super) fn sync_failed(&mut self) {
+    pub(crate) fn sync_failed(&mut self) {
         for entry in &mut self.entries {
             entry.sync_failed = true;
         }
@@ -92,7 +92,7 @@ impl ChangeList {
 
     /// A sync has succeeded. Sizes are durable now, and so is every sector that was written since the last failed sync; the others
     /// stay at stake.
-    pub(super) fn synced(&mut self) {
+    pub(crate) fn synced(&mut self) {
         let mut stuck: Vec<Entry> = Vec::new();
         for entry in std::mem::take(&mut self.entries) {
             match entry.change {
@@ -117,7 +117,7 @@ impl ChangeList {
     }
 
     /// Flips a bit of one byte in all that is known of it.
-    pub(super) fn flip(&mut self, offset: u64, mask: u8) {
+    pub(crate) fn flip(&mut self, offset: u64, mask: u8) {
         let (sector, at) = place(offset);
         let entries = self
             .entries
@@ -132,7 +132,7 @@ impl ChangeList {
     }
 
     /// Asks for the fate of each change, oldest first, and says what the file is then. The list is empty afterwards.
-    pub(super) fn settle(
+    pub(crate) fn settle(
         &mut self,
         mut choose: impl FnMut(usize, UnsyncedChange, bool) -> Survival,
     ) -> Settled {
@@ -211,7 +211,7 @@ fn place(offset: u64) -> (u64, usize) {
 }
 
 /// The sectors that a range of bytes touches.
-pub(super) fn sectors(offset: u64, bytes: u64) -> std::ops::Range<u64> {
+pub(crate) fn sectors(offset: u64, bytes: u64) -> std::ops::Range<u64> {
     let sector = SECTOR_BYTES as u64;
     offset / sector..(offset + bytes).div_ceil(sector)
 }

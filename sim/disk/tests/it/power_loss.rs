@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use halite_ltx::Checksum;
+use halite_pager::{
+    Applier, ApplyError, ApplyTarget, CapturedTransaction, CheckpointMode, Database, FileKind,
+    Gate, GateVerdict, OpenOptions, Writer,
+};
+use halite_sim_disk::{
+    CrashDisk, DiskAction, DiskError, DiskFate, FaultCounts, Survival, Unsynced,
+};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 
-use super::crash::statement;
-use super::support::{Log, Recorded, options, pages, recording};
-use crate::page_mask::mask;
-use crate::{
-    Applier, ApplyError, ApplyTarget, CapturedTransaction, CheckpointMode, CrashDisk, Database,
-    DiskAction, DiskError, DiskFate, FaultCounts, FileKind, Gate, GateVerdict, OpenOptions,
-    Survival, Unsynced, Writer,
-};
+use super::support::{Log, Recorded, mask, options, pages, recording, statement};
 
 /// One committed state, as the log alone gives it.
 #[derive(Clone)]
@@ -91,7 +91,7 @@ impl World {
         let path = directory.path().canonicalize().expect("path").join("a.db");
         let disk = CrashDisk::new();
         let options = OpenOptions {
-            crash_disk: Some(disk.clone()),
+            disk: Some(Arc::new(disk.clone())),
             ..options(1 << random.random_range(9..15))
         };
         World {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use halite_ltx::Checksum;
+use halite_pager::{
+    ApplyError, ApplyTarget, CheckpointMode, Database, FileKind, OpenError, OpenOptions, Writer,
+};
+use halite_sim_disk::{CrashDisk, DiskFate, RestoreError, Survival};
 use tempfile::TempDir;
 
 use super::support::{
     Log, Recorded, assert_fenced, options, recording, stock, stock_reads, with_suffix,
-};
-use crate::{
-    ApplyError, ApplyTarget, CheckpointMode, CrashDisk, Database, DiskFate, FileKind, OpenError,
-    OpenOptions, RestoreError, Survival,
 };
 
 pub(super) const ROWS: &str =
@@ -33,7 +33,7 @@ impl Fixture {
         let path = directory.path().canonicalize().expect("path").join("a.db");
         let disk = CrashDisk::new();
         let options = OpenOptions {
-            crash_disk: Some(disk.clone()),
+            disk: Some(Arc::new(disk.clone())),
             ..options(4096)
         };
         Fixture {
@@ -77,7 +77,7 @@ impl Fixture {
     }
 }
 
-pub(super) fn sql(writer: &crate::Writer, sql: &str) {
+pub(super) fn sql(writer: &Writer, sql: &str) {
     writer.connection().execute_batch(sql).expect(sql);
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{Ordering, fence};
 use libsqlite3_sys as ffi;
 use parking_lot::Mutex;
 
-use crate::lower_file::LowerFile;
+use super::LowerFile;
 
 /// Bytes of the WAL file's header.
 pub(crate) const WAL_HEADER_BYTES: u64 = 32;

@@ -1,8 +1,7 @@
 //! [`CrashDisk`]: the disk of one simulated machine, below the shim. It keeps apart what was written to SQLite's files and not
 //! synced, so that a power loss can drop, keep or tear it, sector by sector, and lets accesses fail.
 //!
-//! Put in by [`OpenOptions::crash_disk`](crate::OpenOptions::crash_disk); production never does, and pays one look at an option
-//! per access. The files are real: a write reaches them at once, so that everybody reads what was written, and the disk remembers
+//! Put in by [`OpenOptions::disk`](halite_pager::OpenOptions::disk). The files are real: a write reaches them at once, so that everybody reads what was written, and the disk remembers
 //! what a power loss could undo.
 //!
 //! What is modelled:
@@ -17,32 +16,24 @@
 //! - A cut of the power: every access fails from then on, SQLite's locks included, so that nobody goes on.
 //!
 //! What counts as durable at once: creation, removal and renaming of files, whoever does it, and the content of a database
-//! that [`Database::open`](crate::Database::open) makes (which syncs in earnest). Programs beside this process, temporary files and
+//! that [`Database::open`](halite_pager::Database::open) makes (which syncs in earnest). Programs beside this process, temporary files and
 //! the private copies of an import are not on the disk. The `-shm` file is memory: it never fails, and is removed after a crash.
 //!
 //! It must never be used to reach a file behind SQLite's back while that file is open.
-
-mod change_list;
-mod disk_file;
-mod disk_state;
-mod fault;
-mod unsynced;
 
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use halite_pager::{Database, Disk, DiskFile, FileKey, FileKind, OsFile};
 use parking_lot::{Mutex, MutexGuard};
 
-pub(crate) use disk_file::DiskFile;
-use disk_state::DiskState;
-pub(crate) use disk_state::FileKey;
-pub use fault::{DiskAction, DiskError, DiskFate, DiskOperation, FaultCounts, FileKind};
-pub use unsynced::{Survival, Unsynced, UnsyncedChange};
-
+use crate::disk_file::OpenFile;
+use crate::disk_state::DiskState;
 use crate::error::RestoreError;
-use crate::registry;
+use crate::fault::{DiskFate, DiskOperation, FaultCounts};
+use crate::unsynced::{Survival, Unsynced};
 
 type Faults = Box<dyn FnMut(&DiskOperation<'_>) -> DiskFate + Send>;
 
@@ -51,11 +42,11 @@ type Faults = Box<dyn FnMut(&DiskOperation<'_>) -> DiskFate + Send>;
 /// The accesses of one disk happen one after the other, whatever threads they come from.
 #[derive(Clone, Default)]
 pub struct CrashDisk {
-    disk: Arc<Disk>,
+    disk: Arc<Inner>,
 }
 
 #[derive(Default)]
-struct Disk {
+struct Inner {
     /// Not held together with `state`: the answer may take long, and may cut the power.
     faults: Mutex<Option<Faults>>,
     state: Mutex<DiskState>,
@@ -133,7 +124,7 @@ impl CrashDisk {
     /// Flips the lowest bit of the byte at `offset` (in bytes), in the file and in all that the disk knows of it; also while the
     /// file is open. Connections that hold the page in their cache do not see it.
     ///
-    /// Errors: no such file, an offset past its end, a database that is open here without this disk.
+    /// Errors: no such file, an offset past its end, a database that is open here without the file being open on this disk.
     pub fn corrupt(
         &self,
         database: impl AsRef<Path>,
@@ -144,26 +135,27 @@ impl CrashDisk {
         let mut state = self.state();
         let handles = state.handles(&key);
         if handles.is_empty() {
-            if registry::find(&key.database).is_some_and(|open| !self.is(open.crash_disk.as_ref()))
-            {
+            if Database::is_open(&key.database) {
                 // Closing a descriptor of the file would cost SQLite its locks.
                 return Err(io::ErrorKind::ResourceBusy.into());
             }
             flip_in_file(&key.path(), offset)?;
         } else {
-            let at = offset.cast_signed();
             let size = handles[0].size().map_err(sqlite_code)?;
             if offset >= size {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             let mut byte = [0];
-            handles[0].read(&mut byte, at).map_err(sqlite_code)?;
+            handles[0].read(&mut byte, offset).map_err(sqlite_code)?;
             byte[0] ^= FLIPPED;
             // Descriptors of readers cannot write.
-            let codes = handles.iter().map(|handle| handle.write(&byte, at));
-            let mut failed = codes.take_while(|&code| code != 0).collect::<Vec<_>>();
-            if failed.len() == handles.len() {
-                return Err(sqlite_code(failed.pop().unwrap_or_default()));
+            let mut failed = 0;
+            if !handles.iter().any(|handle| {
+                let written = handle.write(&byte, offset);
+                failed = written.err().unwrap_or_default();
+                written.is_ok()
+            }) {
+                return Err(sqlite_code(failed));
             }
         }
         state.changes(&key).flip(offset, FLIPPED);
@@ -176,29 +168,33 @@ impl CrashDisk {
         self.state().counts
     }
 
-    /// The database is made anew: what is known of files with these names is void.
-    pub(crate) fn forget(&self, database: &Path) {
-        self.state().forget(database);
-    }
-
-    /// A file was removed.
-    pub(crate) fn forget_file(&self, key: &FileKey) {
-        self.state().forget_file(key);
-    }
-
-    fn state(&self) -> MutexGuard<'_, DiskState> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, DiskState> {
         self.disk.state.lock()
     }
 
-    fn fate(&self, operation: &DiskOperation<'_>) -> DiskFate {
+    pub(crate) fn fate(&self, operation: &DiskOperation<'_>) -> DiskFate {
         match &mut *self.disk.faults.lock() {
             Some(faults) => faults(operation),
             None => DiskFate::Done,
         }
     }
+}
 
-    fn is(&self, other: Option<&CrashDisk>) -> bool {
-        other.is_some_and(|other| Arc::ptr_eq(&self.disk, &other.disk))
+impl Disk for CrashDisk {
+    fn is_cut(&self) -> bool {
+        self.is_cut()
+    }
+
+    fn open(&self, file: FileKey, below: OsFile) -> Box<dyn DiskFile> {
+        Box::new(OpenFile::open(self, file, below))
+    }
+
+    fn removed(&self, file: &FileKey) {
+        self.state().forget_file(file);
+    }
+
+    fn made_anew(&self, database: &Path) {
+        self.state().forget(database);
     }
 }
 

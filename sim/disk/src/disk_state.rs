@@ -6,30 +6,17 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::change_list::{ChangeList, SECTOR_BYTES, Settled};
-use super::fault::{FaultCounts, FileKind};
-use super::unsynced::{Survival, Unsynced};
-use crate::database::opening::beside;
+use halite_pager::{FileKey, FileKind, OsFile};
+
+use crate::change_list::{ChangeList, SECTOR_BYTES, Settled};
 use crate::error::RestoreError;
-use crate::lower_file::LowerFile;
-
-/// A file of a database. Ordered, so that a seed gives the same order of questions.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct FileKey {
-    pub(crate) database: PathBuf,
-    pub(crate) kind: FileKind,
-}
-
-impl FileKey {
-    pub(super) fn path(&self) -> PathBuf {
-        beside(&self.database, self.kind.suffix())
-    }
-}
+use crate::fault::FaultCounts;
+use crate::unsynced::{Survival, Unsynced};
 
 #[derive(Debug, Default)]
 struct TrackedFile {
-    /// The bare files that are open.
-    handles: Vec<LowerFile>,
+    /// The files that are open.
+    handles: Vec<OsFile>,
     /// Device and inode: another file under the same name has nothing to do with these changes.
     identity: Option<(u64, u64)>,
     changes: ChangeList,
@@ -39,57 +26,60 @@ struct TrackedFile {
 pub(crate) struct DiskState {
     cut: bool,
     files: BTreeMap<FileKey, TrackedFile>,
-    pub(super) counts: FaultCounts,
+    pub(crate) counts: FaultCounts,
 }
 
 impl DiskState {
-    pub(super) fn is_cut(&self) -> bool {
+    pub(crate) fn is_cut(&self) -> bool {
         self.cut
     }
 
-    pub(super) fn cut(&mut self) {
+    pub(crate) fn cut(&mut self) {
         if !self.cut {
             self.cut = true;
             self.counts.power_cuts += 1;
         }
     }
 
-    pub(super) fn attach(&mut self, key: &FileKey, lower: LowerFile) {
+    pub(crate) fn attach(&mut self, key: &FileKey, open: OsFile) {
         let identity = identity(&key.path());
         let file = self.files.entry(key.clone()).or_default();
         if file.handles.is_empty() && file.identity != identity {
             *file = TrackedFile::default();
         }
         file.identity = identity;
-        file.handles.push(lower);
+        file.handles.push(open);
     }
 
-    pub(super) fn detach(&mut self, key: &FileKey, lower: LowerFile) {
+    pub(crate) fn detach(&mut self, key: &FileKey, closed: &OsFile) {
         if let Some(file) = self.files.get_mut(key) {
-            file.handles.retain(|&handle| handle != lower);
+            file.handles.retain(|handle| !handle.is(closed));
         }
     }
 
-    pub(super) fn handles(&self, key: &FileKey) -> &[LowerFile] {
+    pub(crate) fn handles(&self, key: &FileKey) -> &[OsFile] {
         self.files.get(key).map_or(&[], |file| &file.handles)
     }
 
-    pub(super) fn changes(&mut self, key: &FileKey) -> &mut ChangeList {
+    pub(crate) fn changes(&mut self, key: &FileKey) -> &mut ChangeList {
         &mut self.files.entry(key.clone()).or_default().changes
     }
 
-    pub(super) fn unsynced(&self, key: &FileKey) -> usize {
+    pub(crate) fn unsynced(&self, key: &FileKey) -> usize {
         self.files.get(key).map_or(0, |file| file.changes.len())
     }
 
     /// Forgets the changes of a database whose files are made anew.
-    pub(super) fn forget(&mut self, database: &Path) {
-        for key in FileKey::all(database) {
-            self.forget_file(&key);
+    pub(crate) fn forget(&mut self, database: &Path) {
+        for kind in FileKind::ALL {
+            self.forget_file(&FileKey {
+                database: database.to_owned(),
+                kind,
+            });
         }
     }
 
-    pub(super) fn forget_file(&mut self, key: &FileKey) {
+    pub(crate) fn forget_file(&mut self, key: &FileKey) {
         if let Some(file) = self.files.get_mut(key) {
             file.changes = ChangeList::default();
             file.identity = None;
@@ -97,7 +87,7 @@ impl DiskState {
     }
 
     /// Rewrites all files as the power loss left them. Afterwards nothing is unsynced.
-    pub(super) fn restore(
+    pub(crate) fn restore(
         &mut self,
         choose: &mut dyn FnMut(&Unsynced<'_>) -> Survival,
     ) -> Result<(), RestoreError> {
@@ -135,7 +125,7 @@ impl DiskState {
     }
 
     /// Lets a new process go on with the files as they are; what was unsynced stays so.
-    pub(super) fn restart(&mut self) -> Result<(), RestoreError> {
+    pub(crate) fn restart(&mut self) -> Result<(), RestoreError> {
         self.nothing_is_open()?;
         self.remove_shared_memory()?;
         self.cut = false;
@@ -156,7 +146,7 @@ impl DiskState {
             .map(|key| key.database.as_path())
             .collect();
         for database in databases {
-            let path = beside(database, "-shm");
+            let path = shared_memory(database);
             match std::fs::remove_file(&path) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
                     return Err(RestoreError::Io { path, source });
@@ -166,6 +156,13 @@ impl DiskState {
         }
         Ok(())
     }
+}
+
+/// Where SQLite keeps the shared memory of a database.
+fn shared_memory(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-shm");
+    PathBuf::from(name)
 }
 
 /// Nobody has the file open, so opening and closing it here costs no lock.

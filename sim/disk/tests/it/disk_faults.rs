@@ -1,14 +1,12 @@
 //! Faults of the disk that SQLite and the pager must take, one at a time.
 
+use halite_pager::{CapturedTransaction, CheckpointMode, CommitOutcome, FileKind, PagerError};
+use halite_sim_disk::{CrashDisk, DiskAction, DiskError, DiskFate, Survival};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::crash_disk::{Fixture, ROWS, sql};
 use super::support::{recording, stock, stock_reads};
-use crate::{
-    CapturedTransaction, CheckpointMode, CommitOutcome, CrashDisk, DiskAction, DiskError, DiskFate,
-    FileKind, PagerError, Survival,
-};
 
 /// Fails the next sync of the database file.
 fn fail_sync(disk: &CrashDisk) {
