@@ -32,7 +32,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::disk_file::OpenFile;
 use crate::disk_state::DiskState;
 use crate::error::RestoreError;
-use crate::fault::{DiskFate, DiskOperation, FaultCounts};
+use crate::fault::{DiskAction, DiskError, DiskFate, DiskOperation, FaultCounts};
 use crate::unsynced::{Survival, Unsynced};
 
 type Faults = Box<dyn FnMut(&DiskOperation<'_>) -> DiskFate + Send>;
@@ -58,7 +58,7 @@ impl CrashDisk {
         Self::default()
     }
 
-    /// From now on asks `faults` before each read, write, truncation and sync. Seed it: the simulation must repeat.
+    /// From now on asks `faults` before each opening of a database and before each read, write, truncation and sync. Seed it: the simulation must repeat.
     ///
     /// It is called on the thread of the connection, in the order of the accesses. It may block: a slow disk, on which all other
     /// accesses wait as well; a cut of the power does not end its wait. It may call [`cut_power`](Self::cut_power) of this disk, but
@@ -183,6 +183,32 @@ impl CrashDisk {
 impl Disk for CrashDisk {
     fn is_cut(&self) -> bool {
         self.is_cut()
+    }
+
+    fn admit(&self, database: &Path) -> io::Result<()> {
+        let action = DiskAction::Open;
+        let fate = match CrashDisk::is_cut(self) {
+            true => DiskFate::PowerCut,
+            false => self.fate(&DiskOperation {
+                database,
+                file: FileKind::Database,
+                action,
+            }),
+        };
+        match fate {
+            DiskFate::Done => Ok(()),
+            DiskFate::PowerCut => {
+                self.cut_power();
+                Err(io::ErrorKind::NotConnected.into())
+            }
+            DiskFate::Fails(error) | DiskFate::FailsPartly { error, .. } => {
+                self.state().counts.failed(action, error);
+                Err(match error {
+                    DiskError::Io => io::Error::other("the disk fails"),
+                    DiskError::Full => io::ErrorKind::StorageFull.into(),
+                })
+            }
+        }
     }
 
     fn open(&self, file: FileKey, below: OsFile) -> Box<dyn DiskFile> {

@@ -22,6 +22,8 @@ pub struct DiskOperation<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DiskAction {
+    /// A database is about to be opened, or created: asked once, of the database file, before anything is looked at.
+    Open,
     /// Bytes are read.
     Read {
         /// Where.
@@ -81,6 +83,7 @@ impl DiskAction {
         match (self, error) {
             (DiskAction::Write { .. }, DiskError::Full) => ffi::SQLITE_FULL,
             (DiskAction::Write { .. }, DiskError::Io) => ffi::SQLITE_IOERR_WRITE,
+            (DiskAction::Open, _) => ffi::SQLITE_CANTOPEN,
             (DiskAction::Read { .. }, _) => ffi::SQLITE_IOERR_READ,
             (DiskAction::Truncate { .. }, _) => ffi::SQLITE_IOERR_TRUNCATE,
             (DiskAction::Sync, _) => ffi::SQLITE_IOERR_FSYNC,
@@ -92,6 +95,8 @@ impl DiskAction {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FaultCounts {
+    /// Databases that could not be opened.
+    pub opens_failed: u64,
     /// Reads that failed.
     pub reads_failed: u64,
     /// Writes that failed for a device error.
@@ -117,6 +122,7 @@ pub struct FaultCounts {
 impl FaultCounts {
     pub(crate) fn failed(&mut self, action: DiskAction, error: DiskError) {
         let count = match (action, error) {
+            (DiskAction::Open, _) => &mut self.opens_failed,
             (DiskAction::Read { .. }, _) => &mut self.reads_failed,
             (DiskAction::Write { .. }, DiskError::Full) => &mut self.writes_full,
             (DiskAction::Write { .. }, DiskError::Io) => &mut self.writes_failed,

@@ -61,11 +61,11 @@ fn open(path: &Path, options: &OpenOptions) -> Result<Database, OpenError> {
     let shared = registry::enter(&path, options.disk.clone())
         .ok_or_else(|| OpenError::AlreadyOpen { path: path.clone() })?;
     let mut entry = Entry(Some(Arc::clone(&shared)));
-    if options.disk.as_ref().is_some_and(|disk| disk.is_cut()) {
-        return Err(OpenError::Io {
-            path,
-            source: io::ErrorKind::NotConnected.into(),
-        });
+    if let Some(disk) = &options.disk {
+        disk.admit(&path).map_err(|source| OpenError::Io {
+            path: path.clone(),
+            source,
+        })?;
     }
     let page_size = match existing_page_size(&path)? {
         Some(page_size) => page_size,

@@ -3,6 +3,7 @@
 
 use std::ffi::c_int;
 use std::fmt::Debug;
+use std::io;
 use std::path::Path;
 
 use super::{FileKey, OsFile};
@@ -14,6 +15,12 @@ use super::{FileKey, OsFile};
 pub trait Disk: Debug + Send + Sync {
     /// The power is off: nothing can be opened, locked or removed.
     fn is_cut(&self) -> bool;
+
+    /// Asked before anything is looked at: whether a database may be opened, or created, now.
+    ///
+    /// # Errors
+    /// Why not.
+    fn admit(&self, database: &Path) -> io::Result<()>;
 
     /// SQLite has opened a file. `below` reads and writes it without asking this disk.
     fn open(&self, file: FileKey, below: OsFile) -> Box<dyn DiskFile>;

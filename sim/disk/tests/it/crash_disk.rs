@@ -8,7 +8,7 @@ use halite_ltx::Checksum;
 use halite_pager::{
     ApplyError, ApplyTarget, CheckpointMode, Database, FileKind, OpenError, OpenOptions, Writer,
 };
-use halite_sim_disk::{CrashDisk, DiskFate, RestoreError, Survival};
+use halite_sim_disk::{CrashDisk, DiskAction, DiskError, DiskFate, RestoreError, Survival};
 use tempfile::TempDir;
 
 use super::support::{
@@ -75,6 +75,27 @@ impl Fixture {
         assert_eq!(stock_reads(&self.path, "PRAGMA integrity_check"), "ok");
         found
     }
+}
+
+#[test]
+fn a_database_that_fails_to_open_is_as_before_and_opens_later() {
+    let fixture = Fixture::new();
+    let other = fixture.path.with_file_name("b.db");
+    let failing = fixture.path.clone();
+    fixture.disk.set_faults(move |operation| {
+        match (operation.action, operation.database == failing) {
+            (DiskAction::Open, true) => DiskFate::Fails(DiskError::Io),
+            _ => DiskFate::Done,
+        }
+    });
+    let failed = Database::open(&fixture.path, &fixture.options);
+    assert!(matches!(failed, Err(OpenError::Io { .. })), "{failed:?}");
+    assert!(!fixture.path.exists(), "nothing was made");
+    // The other one is not concerned.
+    drop(Database::open(&other, &fixture.options).expect("open"));
+    assert_eq!(fixture.disk.fault_counts().opens_failed, 1);
+    fixture.disk.clear_faults();
+    drop(fixture.open());
 }
 
 pub(super) fn sql(writer: &Writer, sql: &str) {
