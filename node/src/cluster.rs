@@ -4,13 +4,16 @@
 //! never speaks with clients (that is `api`). `server` starts it; `api` and `archiver` call it.
 //!
 //! Tasks: [`role::watch_role`] (opens and closes lanes), [`chores::run`] (what a primary does beside writing: registering nodes,
-//! creating configured databases, purging), [`repair::run`] (pulls pages for databases in trouble), the read-index rounds. All end when
-//! [`Cluster::shutdown`] is called, in this order: lanes, Raft, databases, log.
+//! creating configured databases, purging), [`repair::run`] (pulls pages for databases in trouble), [`databases::tend::run`] (opens databases that
+//! could not be opened, removes the files of dropped ones), the read-index rounds. All end when [`Cluster::shutdown`] is called, in this
+//! order: lanes, Raft, tasks, databases, log.
 
+mod better_off;
 pub(crate) mod catalog;
 mod chores;
 pub(crate) mod command;
 mod convert;
+pub(crate) mod databases;
 pub(crate) mod error;
 pub(crate) mod formation;
 mod freshness;
@@ -49,6 +52,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+pub use databases::Capacity;
 pub use error::ClusterError;
 pub use formation::FirstMember;
 pub use purge::PurgeRules;

@@ -4,6 +4,7 @@
 //! over, archiver, Raft, databases, log. When the log's disk fails, Raft stops by itself; the node then starts anew on the same
 //! directory until it works, so that it recovers when the cause is gone.
 
+mod descriptors;
 mod listener;
 mod node_view;
 mod options;
@@ -96,6 +97,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`]; a clean stop is `Ok`.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+    descriptors::raise();
     serve(options::from_config(&config)?, shutdown).await
 }
 

@@ -146,7 +146,8 @@ impl Node {
     /// The disk under its databases has failed at some time, or one of its disks has lied.
     pub fn is_damaged(&self) -> bool {
         let counts = self.file_disk.fault_counts();
-        let failed = counts.reads_failed + counts.writes_failed + counts.writes_full;
+        let failed = counts.opens_failed + counts.reads_failed;
+        let failed = failed + counts.writes_failed + counts.writes_full;
         let failed = failed + counts.truncates_failed + counts.syncs_failed + counts.bits_flipped;
         failed > 0 || self.log_is_damaged.load(Ordering::Relaxed)
     }
@@ -220,6 +221,7 @@ impl Node {
                     ..DatabaseOptions::default()
                 },
                 databases: plan.databases.clone(),
+                capacity: None,
                 archived: !plan.archiver.is_empty(),
                 purge: plan.purge,
                 log_disk: Some(self.log_disk.clone()),

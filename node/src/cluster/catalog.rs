@@ -64,10 +64,9 @@ impl Catalog {
         self.databases.values().filter(|d| !d.dropped)
     }
 
-    /// Databases that are gone, and whose name nobody else has.
+    /// Databases that are gone.
     pub(crate) fn dropped(&self) -> impl Iterator<Item = &CatalogDatabase> {
-        let dropped = self.databases.values().filter(|d| d.dropped);
-        dropped.filter(|d| self.by_name(&d.name).is_none())
+        self.databases.values().filter(|d| d.dropped)
     }
 
     pub(crate) fn database(&self, id: u64) -> Option<&CatalogDatabase> {

@@ -15,6 +15,9 @@ use super::role::Role;
 use super::{Cluster, purge, start};
 
 const EVERY: Duration = Duration::from_millis(250);
+/// How long whoever creates a database waits until it is open here: one of its name may have to be removed first. Below the time that
+/// clients give a call.
+const OPENED_TIMEOUT: Duration = Duration::from_secs(2);
 /// A follower hears from the primary many times a second.
 const ALONE_AFTER: Duration = Duration::from_secs(2);
 
@@ -120,7 +123,19 @@ impl Cluster {
             name: name.to_owned(),
             page_size,
         };
+        let databases = &self.shared().databases;
+        let is_new = self.shared().catalog.lock().by_name(name).is_none();
+        if is_new && let Some(full) = databases.no_room() {
+            return Err(ClusterError::invalid(format!(
+                "database {name:?} is not created: {full}"
+            )));
+        }
         let (_, reply) = self.command(Kind::CreateDatabase(create)).await?;
+        // It is created either way; whoever asked wants to use it next.
+        let opened = databases.attempted(reply.database_id);
+        if tokio::time::timeout(OPENED_TIMEOUT, opened).await.is_err() {
+            warn!(database = name, "created, and not open here yet");
+        }
         Ok(reply.database_id)
     }
 

@@ -25,7 +25,7 @@ use crate::database::{
 
 /// Why a database of this node cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenerError {
+pub(crate) enum OpenerError {
     /// The catalog names a page size that there is not.
     #[error(transparent)]
     PageSize(halite_ltx::InvalidPageSize),
@@ -51,38 +51,62 @@ impl Opener {
         databases_dir(&self.data_dir).join(format!("{name}.db"))
     }
 
-    /// A database that has just been created by the log: whatever lies at its path is left over, or not ours, and is moved aside.
-    pub(crate) async fn create(&self, database: &CatalogDatabase) -> io::Result<Arc<Database>> {
-        self.set_aside(&database.name, "the database is new")
-            .await?;
-        self.delete(database).await?;
-        self.open_with(database, Redo::nothing())
-            .await
-            .map_err(io::Error::other)
-    }
-
-    /// A database as the last run left it, brought to the state at `to`. A file that is no database any more is moved aside; what
-    /// is opened in its place then needs repair, unless the log holds everything.
-    pub(crate) async fn reopen(
+    /// Opens a database of the catalog and brings it to the state at `to`, an index up to which all is committed and in the log, unless the
+    /// log has lost it or it never was there: then the database is known to need repair if it does not reach `owed`.
+    ///
+    /// The first time, whatever lies at its path is left over, or not ours, and is moved aside. A file that is no database any more is moved aside
+    /// as well; what is opened in its place needs repair, unless the log holds everything.
+    pub(crate) async fn open(
         &self,
         database: &CatalogDatabase,
         to: u64,
+        owed: u64,
     ) -> Result<Arc<Database>, OpenerError> {
-        let redo = self.redo(database, to)?;
+        if !self.is_made(database.id).map_err(OpenerError::Storage)? {
+            self.make_room(database)
+                .await
+                .map_err(OpenerError::Storage)?;
+        }
+        let redo = self.redo(database, to, owed)?;
         match self.open_with(database, redo).await {
             Err(OpenerError::Database(error)) if error.is_damage() => {
                 self.set_aside(&database.name, &error.to_string())
                     .await
                     .map_err(OpenerError::Storage)?;
-                let redo = self.redo(database, to)?;
+                let redo = self.redo(database, to, owed)?;
                 self.open_with(database, redo).await
             }
             other => other,
         }
     }
 
+    /// What lies at the path of a database is of this database: it was made here, or is being made.
+    pub(crate) fn is_made(&self, id: u64) -> io::Result<bool> {
+        for field in [MADE, TARGET, DONE] {
+            let noted = self.log.meta_get(&key(id, field));
+            if noted.map_err(io::Error::other)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// From here on, what lies at the path of a database is its own.
+    async fn make_room(&self, database: &CatalogDatabase) -> io::Result<()> {
+        self.set_aside(&database.name, "the database is new")
+            .await?;
+        self.note_made([database.id]).await
+    }
+
+    pub(crate) async fn note_made(&self, ids: impl IntoIterator<Item = u64>) -> io::Result<()> {
+        let made = Some(Bytes::from_static(b"1"));
+        let changes = ids.into_iter().map(|id| (key(id, MADE), made.clone()));
+        let noted = self.log.meta_put(changes.collect(), true).await;
+        noted.map_err(io::Error::other)
+    }
+
     /// What is known of a database beyond its file.
-    fn redo(&self, database: &CatalogDatabase, to: u64) -> Result<Redo, OpenerError> {
+    fn redo(&self, database: &CatalogDatabase, to: u64, owed: u64) -> Result<Redo, OpenerError> {
         let checkpoint = self
             .checkpoint(database.id, DONE)
             .map_err(OpenerError::Storage)?;
@@ -103,7 +127,7 @@ impl Opener {
         Ok(Redo {
             checkpoint: Some(checkpoint),
             entries: Box::new(entries),
-            reached,
+            reached: reached.max(owed),
         })
     }
 
@@ -144,37 +168,20 @@ impl Opener {
             .map_err(OpenerError::Storage)?
     }
 
-    /// Removes the files of a closed database and what is noted of it.
+    /// Removes the files of a closed database, if they are its own, and what is noted of it.
     pub(crate) async fn delete(&self, database: &CatalogDatabase) -> io::Result<()> {
-        let path = self.path(&database.name);
-        blocking(&self.options.host, move || {
-            for suffix in SUFFIXES {
-                match std::fs::remove_file(beside(&path, suffix)) {
-                    Ok(()) => {}
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    Err(e) => return Err(e),
-                }
-            }
-            Ok(())
-        })
-        .await??;
-        let changes = vec![
-            (key(database.id, DONE), None),
-            (key(database.id, TARGET), None),
-        ];
-        self.log
-            .meta_put(changes, false)
-            .await
-            .map_err(io::Error::other)
+        if self.is_made(database.id)? {
+            let path = self.path(&database.name);
+            blocking(&self.options.host, move || remove_files(&path)).await??;
+        }
+        self.forget(database.id).await
     }
 
-    /// Removes what a crash in the middle of a drop has left. A file without a checkpoint of that database may be somebody's.
-    pub(crate) async fn delete_left_over(&self, database: &CatalogDatabase) -> io::Result<()> {
-        let begun = self.checkpoint(database.id, TARGET)?.is_some();
-        if begun && self.path(&database.name).try_exists()? {
-            self.delete(database).await?;
-        }
-        Ok(())
+    /// Forgets what is noted of a database.
+    pub(crate) async fn forget(&self, id: u64) -> io::Result<()> {
+        let changes = [MADE, DONE, TARGET].map(|field| (key(id, field), None));
+        let forgotten = self.log.meta_put(changes.to_vec(), false).await;
+        forgotten.map_err(io::Error::other)
     }
 
     /// The checkpoint noted as done (C) or aimed at (K).
@@ -186,6 +193,17 @@ impl Opener {
         let noted = self.log.meta_get(&key(id, field));
         noted.map_err(io::Error::other)?.map(decode).transpose()
     }
+}
+
+/// The logs go first: a database without its WAL is an older state, a WAL without its database is a trap.
+fn remove_files(path: &Path) -> io::Result<()> {
+    for suffix in SUFFIXES.iter().rev() {
+        match std::fs::remove_file(beside(path, suffix)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Renames a database and the files that SQLite keeps beside it; the old and new names of those that were there.
@@ -218,6 +236,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 pub(crate) const DONE: &str = "checkpoint";
 const TARGET: &str = "checkpoint-target";
+/// What lies at the path of the database is its own.
+const MADE: &str = "made";
 
 pub(crate) fn databases_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("db")

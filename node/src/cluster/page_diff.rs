@@ -15,7 +15,6 @@ use tonic::{Status, Streaming};
 use tracing::info;
 
 use super::Cluster;
-use super::error::ClusterError;
 use super::snapshot::Staged;
 use super::transport::Purpose;
 use crate::database::{Database, queue_len};
@@ -149,15 +148,8 @@ pub(crate) async fn serve(
         }
         theirs.extend_from_slice(&request.page_checksums);
         if request.last {
-            break cluster
-                .shared()
-                .database_by_id(request.database_id)
-                .ok_or_else(|| {
-                    Status::from(ClusterError::no_such_database(&format!(
-                        "#{}",
-                        request.database_id
-                    )))
-                })?;
+            let id = request.database_id;
+            break cluster.shared().database_or_why(id, &format!("#{id}"))?;
         }
     };
     let stopping = |_| Status::unavailable("the database is being closed");

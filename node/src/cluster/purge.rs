@@ -92,6 +92,12 @@ pub(crate) async fn purge(cluster: &Cluster) -> Result<(), ClusterError> {
             }
         }
     }
+    // What passes a database that cannot be opened is kept for it, up to the cap: then its pages are pulled.
+    for shut in shared.databases.shut() {
+        let done = shared.opener.checkpoint(shut.id, opener::DONE);
+        let done = done.map_err(|e| ClusterError::internal(e.to_string()))?;
+        wanted_by_others = wanted_by_others.min(done.map_or(shut.id, |c| c.raft_index));
+    }
     if let Some(replication) = &cluster.metrics().replication {
         let slowest = replication
             .values()

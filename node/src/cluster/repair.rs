@@ -1,5 +1,4 @@
-//! Databases in trouble: their pages are pulled from another node, and committed entries that could not be written make a primary
-//! hand leadership over.
+//! Databases in trouble: their pages are pulled from another node, and a primary that has some makes room for a voter that has fewer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::better_off::{self, Troubles};
 use super::{Cluster, page_diff};
 use crate::database::{Database, Health};
 
@@ -28,27 +28,49 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
             _ = stopping.wait_for(|stopping| *stopping) => return,
             _ = tick.tick() => {}
         }
-        let mut reason =
+        let full =
             no_room(&cluster).map(|free| format!("the disk is almost full: free_bytes={free}"));
-        for database in cluster.shared().all_databases() {
-            match database.status().health {
-                Health::Fine => {}
-                Health::NeedsRepair { why, .. } if !cluster.raft().is_leader() => {
-                    repair(&cluster, database, &why).await;
-                }
-                // A primary that cannot write, or has nobody to pull pages from, makes room for one that is sound.
-                Health::Behind { why, .. } | Health::NeedsRepair { why, .. } => {
-                    reason = Some(format!("database {}: {why}", database.spec().name));
-                }
+        let mut troubles = Troubles::default();
+        let mut reasons = Vec::new();
+        for shut in cluster.shared().databases.shut() {
+            if let Some(why) = shut.trouble {
+                reasons.push(format!("database {}: {why}", shut.name));
+                troubles.databases.insert(shut.name);
             }
         }
-        if let Some(reason) = reason
-            && cluster.raft().is_leader()
-            && Instant::now() >= next_hand_over
+        for database in cluster.shared().all_databases() {
+            let name = &database.spec().name;
+            let health = database.status().health;
+            match &health {
+                Health::Fine => continue,
+                Health::NeedsRepair { why, .. } if !cluster.raft().is_leader() => {
+                    repair(&cluster, database.clone(), why).await;
+                    continue;
+                }
+                // A primary that cannot write, or has nobody to pull pages from, makes room for one that is sound.
+                Health::Behind { .. } => {}
+                Health::NeedsRepair { .. } => {
+                    troubles.to_pull.insert(name.clone());
+                }
+            }
+            reasons.push(format!("database {name}: {}", health.trouble()));
+            troubles.databases.insert(name.clone());
+        }
+        if (full.is_none() && reasons.is_empty())
+            || !cluster.raft().is_leader()
+            || Instant::now() < next_hand_over
         {
+            continue;
+        }
+        next_hand_over = Instant::now() + HAND_OVER_EVERY;
+        if let Some(reason) = full {
             warn!(reason, "handing leadership over");
             cluster.hand_over().await;
-            next_hand_over = Instant::now() + HAND_OVER_EVERY;
+        } else if let Some(to) = better_off::who(&cluster, &troubles).await {
+            warn!(reason = reasons.join("; "), to, "handing leadership over");
+            if let Err(error) = cluster.transfer_leadership(Some(to)).await {
+                warn!(%error, "leadership not handed over");
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! How a node's part in the cluster is started and stopped.
 //!
 //! Start: open the log, find out who this data directory is, bring catalog and databases to the state at M (architecture,
-//! redo), and only then let Raft run. M is the highest index of which it is certain that the quorum has it.
+//! redo), and only then let Raft run. M is the highest index of which it is certain that the quorum has it. A database that cannot be opened
+//! is left to [`super::databases`], which tries again; the others do not wait for it.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use halite_proto::v1;
 use halite_proto::v1::command::Kind;
 use openraft::entry::RaftEntry as _;
 use openraft::{Config, Raft, SnapshotPolicy};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -23,6 +24,7 @@ use tracing::{info, warn};
 
 use super::catalog::{Catalog, Effect};
 use super::command::Content;
+use super::databases::{self, Capacity, Databases};
 use super::error::ClusterError;
 use super::formation::FirstMember;
 use super::freshness::Freshness;
@@ -64,6 +66,8 @@ pub struct ClusterOptions {
     pub database: DatabaseOptions,
     /// Databases that the primary creates when they are missing: name and page size.
     pub databases: Vec<(String, u32)>,
+    /// How many of them this process can have open; `None`: as many as there are.
+    pub capacity: Option<Capacity>,
     /// Entries are kept until they are archived, up to a cap.
     pub archived: bool,
     /// What leaves the log, and when.
@@ -98,14 +102,6 @@ pub enum StartError {
         /// What the configuration says.
         configured: String,
     },
-    /// A database cannot be opened.
-    #[error("database {name:?} cannot be opened: {source}")]
-    Database {
-        /// Which.
-        name: String,
-        /// Why.
-        source: opener::OpenerError,
-    },
     /// What is stored does not make sense.
     #[error("stored state is damaged: {0}")]
     Corrupt(String),
@@ -128,7 +124,7 @@ impl Cluster {
             proposer: proposer.clone(),
             options: options.database.clone(),
         };
-        let shared = recover(log.clone(), identity, opener).await?;
+        let shared = recover(log.clone(), identity, opener, options.capacity).await?;
         let state_machine = StateMachine {
             shared: shared.clone(),
         };
@@ -165,6 +161,7 @@ impl Cluster {
             tokio::spawn(role::watch_role(cluster.clone())),
             tokio::spawn(chores::run(cluster.clone())),
             tokio::spawn(repair::run(cluster.clone())),
+            tokio::spawn(databases::tend::run(cluster.shared.clone())),
         ];
         *cluster.tasks.lock() = tasks;
         Ok(cluster)
@@ -174,6 +171,7 @@ impl Cluster {
     pub(crate) async fn shutdown(&self) {
         self.hand_over().await;
         self.stopping.send_replace(true);
+        self.shared.databases.stop();
         if let Err(error) = self.raft.shutdown().await {
             warn!(%error, "raft did not stop cleanly");
         }
@@ -182,8 +180,7 @@ impl Cluster {
             // A task that panicked has said so already.
             let _ = task.await;
         }
-        let databases = std::mem::take(&mut *self.shared.databases.write());
-        for database in databases.into_values() {
+        for database in self.shared.databases.take_running() {
             database.shutdown().await;
         }
         if let Err(error) = self.shared.log.close().await {
@@ -301,6 +298,7 @@ async fn recover(
     log: LogStore,
     identity: Arc<Identity>,
     opener: Opener,
+    capacity: Option<Capacity>,
 ) -> Result<Arc<Shared>, StartError> {
     let corrupt = |e: String| StartError::Corrupt(e);
     let mut catalog = match log
@@ -347,40 +345,28 @@ async fn recover(
     }
     identity.learn(&catalog.cluster_id, catalog.nodes.clone());
 
-    let mut databases = std::collections::BTreeMap::new();
-    for database in catalog.databases().cloned().collect::<Vec<_>>() {
-        let open = opener
-            .reopen(&database, to)
-            .await
-            .map_err(|source| StartError::Database {
-                name: database.name.clone(),
-                source,
-            })?;
-        databases.insert(database.id, open);
-    }
-    for database in catalog.dropped() {
-        opener
-            .delete_left_over(database)
-            .await
-            .map_err(|error| StartError::Database {
-                name: database.name.clone(),
-                source: opener::OpenerError::Storage(error),
-            })?;
-    }
-    info!(index = to, databases = databases.len(), "state recovered");
-    Ok(Arc::new(Shared {
+    let shared = Arc::new(Shared {
         catalog: Mutex::new(catalog),
-        databases: RwLock::new(databases),
+        databases: Databases::new(capacity),
         applied: watch::Sender::new(to),
         freshness: Mutex::new(Freshness::default()),
         open_chunks,
         log,
         identity,
         opener,
-        databases_changed: watch::Sender::new(0),
         role: watch::Sender::new(Role::Joining),
         readers: OnceLock::new(),
-    }))
+    });
+    databases::recover(&shared)
+        .await
+        .map_err(|e| corrupt(format!("databases: {e}")))?;
+    info!(
+        index = to,
+        databases = shared.all_databases().len(),
+        shut = shared.databases.shut().len(),
+        "state recovered"
+    );
+    Ok(shared)
 }
 
 /// One entry of the redo range, as far as the catalog is concerned.

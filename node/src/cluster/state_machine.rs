@@ -1,10 +1,12 @@
 //! The ordered apply: every committed entry passes here once, in log order, on every node.
 //!
+//! It waits for no reader, no lock of another program and no retry: a database that cannot be opened, created or dropped is the business
+//! of [`super::databases`].
+//!
 //! It decides the outcome of each gate (the lane's own entry arrives: open), hands other nodes' transactions to the databases,
 //! and keeps the catalog. An entry reaches SQLite only after it is on the local disk too: a quorum of others may be faster
 //! than this node's own fsync, and SQLite must never hold what the local log could lose.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,20 +19,21 @@ use openraft::OptionalSend;
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{EntryResponder, RaftStateMachine};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info};
 
 use super::catalog::{Catalog, CatalogDatabase, Effect, Point, Stored};
 use super::command::{self, Content};
+use super::databases::{self, Databases, Passed};
 use super::error::ClusterError;
 use super::freshness::Freshness;
 use super::identity::Identity;
 use super::ltx_log::{self, OpenChunks};
 use super::opener::Opener;
 use super::role::Role;
-use super::snapshot::{SnapshotBuilder, SnapshotData, of_catalog};
+use super::snapshot::{SnapshotBuilder, SnapshotData, Staged, of_catalog};
 use crate::database::{ApplyError, Database, DatabaseId, Health, Leadership, ReaderPool, blocking};
 
 /// How often a wait for the disk looks whether the disk has failed.
@@ -39,7 +42,7 @@ const FAILURE_CHECK: Duration = Duration::from_millis(200);
 /// What the state machine shares with the rest of the node.
 pub(crate) struct Shared {
     pub(crate) catalog: Mutex<Catalog>,
-    pub(crate) databases: RwLock<BTreeMap<u64, Arc<Database>>>,
+    pub(crate) databases: Databases,
     /// Index up to which everything is visible to readers of this node.
     pub(crate) applied: watch::Sender<u64>,
     pub(crate) freshness: Mutex<Freshness>,
@@ -47,8 +50,6 @@ pub(crate) struct Shared {
     pub(crate) log: LogStore,
     pub(crate) identity: Arc<Identity>,
     pub(crate) opener: Opener,
-    /// Grows whenever a database appears or goes.
-    pub(crate) databases_changed: watch::Sender<u64>,
     /// Who this node is at the moment; written by `role::watch_role` alone.
     pub(crate) role: watch::Sender<Role>,
     /// Closes its connections before a database goes.
@@ -58,16 +59,31 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn database(&self, name: &str) -> Result<Arc<Database>, ClusterError> {
         let id = self.catalog.lock().by_name(name).map(|d| d.id);
-        id.and_then(|id| self.database_by_id(id))
+        let id = id.ok_or_else(|| ClusterError::no_such_database(name))?;
+        self.database_or_why(id, name)
+    }
+
+    /// The database with this id, or why it cannot be used; `name` is for the message.
+    pub(crate) fn database_or_why(
+        &self,
+        id: u64,
+        name: &str,
+    ) -> Result<Arc<Database>, ClusterError> {
+        // Looked at in this order: one that opens in between is found the second time.
+        if let Some(refusal) = self.databases.refusal(id) {
+            return Err(refusal);
+        }
+        self.database_by_id(id)
             .ok_or_else(|| ClusterError::no_such_database(name))
     }
 
     pub(crate) fn database_by_id(&self, id: u64) -> Option<Arc<Database>> {
-        self.databases.read().get(&id).cloned()
+        self.databases.get(id)
     }
 
+    /// Those that are open.
     pub(crate) fn all_databases(&self) -> Vec<Arc<Database>> {
-        self.databases.read().values().cloned().collect()
+        self.databases.all()
     }
 
     /// Under which this node's lanes write while it leads in `term`.
@@ -93,22 +109,11 @@ impl Shared {
             .map_err(io::Error::other)
     }
 
-    fn add_database(&self, id: u64, database: Arc<Database>) {
+    /// Opens the lane of a database that comes while this node leads.
+    pub(crate) fn open_lane_of(&self, database: &Database) {
         if let Role::Primary { term } = *self.role.borrow() {
             database.open_lane(self.leadership(term));
         }
-        self.databases.write().insert(id, database);
-        self.databases_changed.send_modify(|n| *n += 1);
-    }
-
-    async fn remove_database(&self, database: &CatalogDatabase) -> io::Result<()> {
-        let open = self.databases.write().remove(&database.id);
-        if let Some(open) = open {
-            self.forget_readers(DatabaseId::new(database.id)).await;
-            open.shutdown().await;
-        }
-        self.databases_changed.send_modify(|n| *n += 1);
-        self.opener.delete(database).await
     }
 
     /// No reader holds the file any more when this returns.
@@ -154,11 +159,12 @@ impl StateMachine {
         let (database_id, proposal_id) = (ltx.database_id, ltx.proposal_id);
         let (index, term) = (log_id.index(), log_id.committed_leader_id().term);
         let committed = ltx_log::committed(ltx, index, term, chunks, &self.shared.log);
-        let database = self.shared.database_by_id(database_id)?;
         let Some(committed) = committed else {
-            database.refuse(proposal_id);
+            self.shared.database_by_id(database_id)?.refuse(proposal_id);
             return None;
         };
+        let databases = &self.shared.databases;
+        let database = databases.take_or_pass(database_id, databases::passed(&committed))?;
         let visible = database.apply(committed);
         Some(Pending {
             index,
@@ -198,14 +204,15 @@ impl StateMachine {
             Effect::IdentityChanged => self.shared.publish_identity(),
             Effect::Create(database) => {
                 info!(database = %database.name, id = database.id, "create database");
-                let open = self.shared.opener.create(&database).await?;
-                self.shared.add_database(database.id, open);
+                let id = database.id;
+                self.shared.databases.add(database);
+                databases::open(&self.shared, id).await;
             }
             Effect::Drop(database) => {
                 info!(database = %database.name, id = database.id, "drop database");
                 // Durable before the file goes: a start that knows of the database would miss it.
                 self.shared.persist_catalog(true).await?;
-                self.shared.remove_database(&database).await?;
+                self.shared.databases.drop_later(database);
             }
         }
         Ok(reply)
@@ -228,33 +235,57 @@ impl StateMachine {
                 .cloned()
                 .collect()
         };
+        let missing: Vec<_> = {
+            let ours = self.shared.catalog.lock();
+            let missing = catalog
+                .databases()
+                .filter(|d| ours.database(d.id).is_none());
+            missing.cloned().collect()
+        };
         for database in gone {
-            self.shared.remove_database(&database).await?;
+            self.shared.databases.drop_later(database);
         }
-        let missing: Vec<_> = catalog
-            .databases()
-            .filter(|d| self.shared.database_by_id(d.id).is_none())
-            .cloned()
-            .collect();
         for database in missing {
-            let open = self.shared.opener.create(&database).await?;
-            self.shared.add_database(database.id, open);
+            let id = database.id;
+            // What an earlier try has left, if it was not finished.
+            self.shared.opener.delete(&database).await?;
+            self.shared.databases.add(database);
+            databases::open(&self.shared, id).await;
         }
+        let index = meta.last_log_id.as_ref().map_or(0, LogId::index);
         for staged in snapshot.staged {
-            if let Some(database) = self.shared.database_by_id(staged.database_id) {
-                staged
-                    .install(&database, &self.shared.opener.options.host)
-                    .await
-                    .map_err(io::Error::other)?;
+            if let Some(database) = catalog.database(staged.database_id) {
+                self.install_database(database, staged, index).await;
             }
         }
         *self.shared.catalog.lock() = catalog;
         self.shared.open_chunks.clear();
         self.shared.publish_identity();
         self.shared.persist_catalog(true).await?;
-        self.shared
-            .set_applied(meta.last_log_id.as_ref().map_or(0, LogId::index));
+        self.shared.set_applied(index);
         Ok(())
+    }
+
+    /// Installs the pages of one database. Where that fails, the log does not hold what they would have brought: the database is opened anew,
+    /// finds that out, and pulls them again.
+    async fn install_database(&self, database: &CatalogDatabase, staged: Staged, index: u64) {
+        let owed = Passed {
+            index,
+            txid: staged.state.txid,
+        };
+        let databases = &self.shared.databases;
+        let why = match databases.get(database.id) {
+            Some(open) => match staged
+                .install(&open, &self.shared.opener.options.host)
+                .await
+            {
+                Ok(()) => return,
+                Err(error) => Some(error.to_string()),
+            },
+            // It is being opened, or says already why not.
+            None => None,
+        };
+        databases.reopen(database.clone(), owed, why);
     }
 }
 

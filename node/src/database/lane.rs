@@ -40,6 +40,9 @@ mod redo;
 mod redo_spool;
 pub(super) mod shared;
 
+/// How long a stock program may keep a database from being opened before that counts as failed: whoever opens it tries again, and others
+/// wait meanwhile.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Statements of callers kept prepared.
 const STATEMENT_CACHE: usize = 256;
 
@@ -80,6 +83,7 @@ pub(super) fn open(
 ) -> Result<Arc<Database>, OpenError> {
     let pager_options = OpenOptions {
         page_size: spec.page_size,
+        lock_timeout: LOCK_TIMEOUT,
         disk: options.disk.clone(),
         ..OpenOptions::default()
     };

@@ -128,17 +128,15 @@ impl NodeView {
         let Some(cluster) = self.cluster.upgrade() else {
             return BTreeMap::new();
         };
-        let databases = cluster.shared().all_databases();
-        let specs = databases.iter().map(|database| database.spec());
-        specs
-            .map(|spec| (spec.id.get(), spec.name.clone()))
-            .collect()
+        let catalog = cluster.shared().catalog.lock();
+        let names = catalog.databases().map(|d| (d.id, d.name.clone()));
+        names.collect()
     }
 
     /// Ends the lanes without an answer to anybody: what the death of the process would do, for a simulated one.
     pub fn abandon(&self) {
         if let Some(cluster) = self.cluster.upgrade() {
-            for database in cluster.shared().all_databases() {
+            for database in cluster.shared().databases.running() {
                 database.abandon();
             }
         }
@@ -147,7 +145,7 @@ impl NodeView {
     /// Makes the lanes look at their deadlines: for a host whose clock is not the real one.
     pub fn tick(&self) {
         if let Some(cluster) = self.cluster.upgrade() {
-            for database in cluster.shared().all_databases() {
+            for database in cluster.shared().databases.running() {
                 database.tick();
             }
         }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use halite_archive::{Backends, ThreadPool};
 
-use super::{ServeError, ServerOptions, TcpPorts};
+use super::{ServeError, ServerOptions, TcpPorts, descriptors};
 use crate::api::grpc::Limits;
 use crate::archiver::{ArchiveTarget, ArchiverOptions};
-use crate::cluster::{ClusterOptions, FirstMember, PurgeRules, TcpConnector};
+use crate::cluster::{Capacity, ClusterOptions, FirstMember, PurgeRules, TcpConnector};
 use crate::config::Config;
 use crate::database::DatabaseOptions;
 
@@ -21,6 +21,8 @@ pub(super) fn from_config(config: &Config) -> Result<ServerOptions, ServeError> 
         ..DatabaseOptions::default()
     };
     let archiver = archiver_options(config);
+    let cores = std::thread::available_parallelism().map_or(READER_THREADS_MIN, usize::from);
+    let reader_threads = cores.max(READER_THREADS_MIN);
     let cluster = ClusterOptions {
         node_id: config.node_id,
         node_name: config.name.clone(),
@@ -44,12 +46,15 @@ pub(super) fn from_config(config: &Config) -> Result<ServerOptions, ServeError> 
             .iter()
             .map(|db| (db.name.clone(), db.page_size))
             .collect(),
+        capacity: Some(Capacity {
+            open_files: descriptors::limit(),
+            reader_threads,
+        }),
         archived: !archiver.is_empty(),
         purge: PurgeRules::default(),
         log_disk: None,
         connector: Arc::new(TcpConnector),
     };
-    let cores = std::thread::available_parallelism().map_or(READER_THREADS_MIN, usize::from);
     Ok(ServerOptions {
         listen: resolve(&config.listen)?,
         cluster,
@@ -63,7 +68,7 @@ pub(super) fn from_config(config: &Config) -> Result<ServerOptions, ServeError> 
         },
         listener: Arc::new(TcpPorts),
         on_start: None,
-        reader_threads: cores.max(READER_THREADS_MIN),
+        reader_threads,
     })
 }
 

@@ -90,11 +90,7 @@ impl Admin for AdminService {
         _request: Request<v1::ListDatabasesRequest>,
     ) -> Result<Response<v1::ListDatabasesResponse>, Status> {
         self.cluster.check_member()?;
-        let all = self.cluster.shared().all_databases();
-        let databases = all
-            .iter()
-            .map(|d| status::database_status(&self.cluster, d))
-            .collect();
+        let databases = status::databases(&self.cluster);
         Ok(Response::new(v1::ListDatabasesResponse { databases }))
     }
 

@@ -32,7 +32,11 @@ pub(super) async fn import(
         .await
         .map_err(Status::from)?;
 
-    let existing = cluster.shared().database(&begin.database).ok();
+    let existing = match cluster.shared().database(&begin.database) {
+        Ok(database) => Some(database),
+        Err(error) if error.code == v1::ErrorCode::NoSuchDatabase => None,
+        Err(error) => return Err(error.into()),
+    };
     let created = match &existing {
         Some(database) if database.spec().page_size.get() == page_size => false,
         Some(database) => {

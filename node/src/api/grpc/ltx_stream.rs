@@ -149,10 +149,8 @@ impl Tail {
 
     /// All of this database that the node has applied up to `to` was in the log, and has been sent.
     fn check_complete(&self, to: u64) -> Result<(), Status> {
-        let database = self.cluster.shared().database_by_id(self.database_id);
-        let Some(database) = database else {
-            return Err(ClusterError::no_such_database(&self.name).into());
-        };
+        let shared = self.cluster.shared();
+        let database = shared.database_or_why(self.database_id, &self.name)?;
         let applied = database.status().applied;
         if applied.raft_index <= to && self.wanted <= applied.position.txid.get() {
             return Err(self.purged());

@@ -4,20 +4,17 @@ use std::sync::Arc;
 
 use futures::Stream;
 use halite_log::LogId;
+use halite_ltx::Checksum;
 use halite_proto::v1;
 use openraft::async_runtime::WatchReceiver as _;
 use tonic::Status;
 
 use crate::cluster::Cluster;
+use crate::cluster::databases::ShutDatabase;
 
 pub(crate) fn status(cluster: &Cluster) -> v1::StatusResponse {
     let metrics = cluster.metrics();
-    let shared = cluster.shared();
-    let databases = shared
-        .all_databases()
-        .iter()
-        .map(|d| database_status(cluster, d))
-        .collect();
+    let databases = databases(cluster);
     let index = |id: Option<&LogId>| id.map_or(0, LogId::index);
     let node = v1::NodeStatus {
         node_id: cluster.identity().node_id,
@@ -48,19 +45,45 @@ pub(crate) fn status(cluster: &Cluster) -> v1::StatusResponse {
     }
 }
 
-pub(super) fn database_status(
-    cluster: &Cluster,
-    database: &crate::database::Database,
-) -> v1::DatabaseStatus {
+/// All of this node, by name where they stand: those that cannot be opened say why.
+pub(super) fn databases(cluster: &Cluster) -> Vec<v1::DatabaseStatus> {
+    let shared = cluster.shared();
+    // In this order: one that opens in between is not told twice.
+    let mut all: Vec<(u64, v1::DatabaseStatus)> = shared
+        .all_databases()
+        .iter()
+        .map(|d| (d.spec().id.get(), database_status(cluster, d)))
+        .collect();
+    for shut in shared.databases.shut() {
+        if all.iter().all(|(id, _)| *id != shut.id) {
+            all.push((shut.id, shut_status(cluster, shut)));
+        }
+    }
+    all.sort_by_key(|(id, _)| *id);
+    all.into_iter().map(|(_, status)| status).collect()
+}
+
+fn shut_status(cluster: &Cluster, shut: ShutDatabase) -> v1::DatabaseStatus {
+    v1::DatabaseStatus {
+        archived_txid: archived(cluster, shut.id),
+        name: shut.name,
+        checksum: Checksum::EMPTY.to_string(),
+        page_size: shut.page_size,
+        trouble: shut
+            .trouble
+            .map_or_else(String::new, |why| format!("cannot be opened: {why}")),
+        ..v1::DatabaseStatus::default()
+    }
+}
+
+fn archived(cluster: &Cluster, database_id: u64) -> u64 {
+    let catalog = cluster.shared().catalog.lock();
+    let archived = catalog.archives_of(database_id).map(|(_, at)| at.txid);
+    archived.min().unwrap_or(0)
+}
+
+fn database_status(cluster: &Cluster, database: &crate::database::Database) -> v1::DatabaseStatus {
     let status = database.status();
-    let archived = cluster
-        .shared()
-        .catalog
-        .lock()
-        .archives_of(database.spec().id.get())
-        .map(|(_, at)| at.txid)
-        .min()
-        .unwrap_or(0);
     v1::DatabaseStatus {
         name: database.spec().name.clone(),
         txid: status.applied.position.txid.get(),
@@ -68,7 +91,7 @@ pub(super) fn database_status(
         page_size: database.spec().page_size.get(),
         page_count: status.applied.page_count,
         trouble: status.health.trouble().to_owned(),
-        archived_txid: archived,
+        archived_txid: archived(cluster, database.spec().id.get()),
         wal_bytes: status.wal_bytes,
     }
 }

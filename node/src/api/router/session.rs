@@ -90,7 +90,7 @@ impl Session {
         cluster: &Cluster,
         name: &str,
     ) -> Result<Arc<Database>, ClusterError> {
-        let version = *cluster.shared().databases_changed.borrow();
+        let version = cluster.shared().databases.version();
         let mut known = self.databases.lock();
         if known.0 != version {
             *known = (version, HashMap::new());
