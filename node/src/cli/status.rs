@@ -15,8 +15,9 @@ use report::ClusterReport;
 
 /// Show the nodes and databases of the cluster.
 ///
-/// Exit code 0: there is a primary, and it and a majority of the voters answer. Exit code 1: the cluster cannot take writes, or
-/// no node answers. A single lost node of three is shown and does not change the exit code.
+/// Exit code 0: there is a primary, it and a majority of the voters answer, and every database takes writes. Exit code 1: the cluster
+/// cannot take writes, or not to every database, or no node answers. A single lost node of three, or a copy in trouble on a node that does
+/// not lead, is shown and does not change the exit code.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     /// Show it again every second until Ctrl-C

@@ -18,7 +18,7 @@ pub(super) struct ClusterReport {
     pub(super) primary_id: Option<u64>,
     pub(super) voters: usize,
     pub(super) voters_reachable: usize,
-    /// There is a primary, and a majority of the voters answers.
+    /// There is a primary, a majority of the voters answers, and no database of the primary is in trouble.
     pub(super) healthy: bool,
     pub(super) nodes: Vec<NodeReport>,
     pub(super) databases: Vec<DatabaseReport>,
@@ -65,6 +65,8 @@ pub(super) struct DatabaseReport {
     pub(super) archived_txid: Option<String>,
     /// Transactions that the archive does not hold yet.
     pub(super) archive_behind: Option<u64>,
+    /// The primary's copy is not in trouble.
+    pub(super) takes_writes: bool,
     pub(super) copies: Vec<CopyReport>,
 }
 
@@ -116,6 +118,7 @@ impl ClusterReport {
             .filter(|node| node.voter && node.is_reachable())
             .count();
         let first = statuses.first();
+        let databases = databases(&statuses, primary_id, &nodes);
         Self {
             cluster_name: first
                 .map(|node| node.cluster_name.clone())
@@ -125,8 +128,10 @@ impl ClusterReport {
             primary_id,
             voters,
             voters_reachable,
-            healthy: primary_id.is_some() && voters_reachable * 2 > voters,
-            databases: databases(&statuses, primary_id, &nodes),
+            healthy: primary_id.is_some()
+                && voters_reachable * 2 > voters
+                && databases.iter().all(|db| db.takes_writes),
+            databases,
             nodes,
         }
     }
@@ -246,10 +251,12 @@ fn databases(
     for node in primary.clone().chain(others) {
         for db in &node.databases {
             let reference = references.entry(&db.name).or_insert(db);
-            let from_primary = primary
-                .clone()
-                .any(|node| node.databases.iter().any(|other| other.name == db.name));
-            if !from_primary && db.txid > reference.txid {
+            let from_primary = primary.clone().any(|node| {
+                let sound = |other: &DatabaseStatus| other.trouble.is_empty();
+                let mut own = node.databases.iter();
+                own.any(|other| other.name == db.name && sound(other))
+            });
+            if !from_primary && standing(db) > standing(reference) {
                 *reference = db;
             }
         }
@@ -274,10 +281,19 @@ fn databases(
             pages: db.page_count,
             archived_txid: archived.map(txid_text),
             archive_behind: archived.map(|txid| db.txid.saturating_sub(txid)),
+            takes_writes: primary.clone().all(|node| {
+                let mut own = node.databases.iter();
+                own.all(|own| own.name != db.name || own.trouble.is_empty())
+            }),
             copies: copies(db, statuses, nodes),
         }
     };
     references.into_values().map(report).collect()
+}
+
+/// A copy in trouble is no reference where another one is sound.
+fn standing(db: &DatabaseStatus) -> (bool, u64) {
+    (db.trouble.is_empty(), db.txid)
 }
 
 fn copies(

@@ -30,10 +30,14 @@ fn headline(report: &ClusterReport) -> String {
         None => "nobody leads".to_owned(),
     };
     let (up, all) = (report.voters_reachable, report.voters);
+    let stuck = report.databases.iter().filter(|db| !db.takes_writes);
+    let stuck: Vec<String> = stuck.map(|db| printable(&db.name)).collect();
     let health = if report.healthy {
-        "takes writes"
+        "takes writes".to_owned()
+    } else if report.primary_id.is_some() && up * 2 > all {
+        format!("CANNOT WRITE TO {}", stuck.join(", "))
     } else {
-        "CANNOT TAKE WRITES"
+        "CANNOT TAKE WRITES".to_owned()
     };
     format!(
         "{}: {health}, {lead}, {up} of {all} voters answer, term {}",

@@ -164,6 +164,35 @@ fn without_a_primary_or_a_majority_it_is_not_healthy() {
 }
 
 #[test]
+fn a_copy_in_trouble_is_told_and_matters_on_the_primary_alone() {
+    let troubled = |node_id, role| {
+        let app = DatabaseStatus {
+            trouble: "cannot be opened: locked".to_owned(),
+            ..db("app", 0, "")
+        };
+        told(node_id, role, vec![app, db("users", 7, "cc")])
+    };
+    let message = "cannot be opened: locked".to_owned();
+    let mut cluster = healthy_cluster();
+    cluster[0] = troubled(1, Role::Follower);
+    let report = ClusterReport::of(cluster);
+    assert!(report.healthy);
+    let trouble = CopyState::Trouble { message };
+    assert_eq!(copy(&report, "app", 1), trouble);
+
+    let mut cluster = healthy_cluster();
+    cluster[1] = troubled(2, Role::Primary);
+    let report = ClusterReport::of(cluster);
+    assert!(!report.healthy);
+    assert_eq!(copy(&report, "app", 2), trouble);
+    // Others are compared with a sound copy.
+    assert_eq!(copy(&report, "app", 1), CopyState::InStep);
+    let text = view::text(&report);
+    assert!(text.contains("CANNOT WRITE TO app"), "{text}");
+    assert!(text.contains("node 2 cannot be opened: locked"), "{text}");
+}
+
+#[test]
 fn a_member_that_nobody_asked_is_still_shown() {
     let mut cluster = healthy_cluster();
     drop(cluster.remove(0));
