@@ -23,4 +23,5 @@ mod seed;
 mod soak;
 mod start;
 mod transactions;
+mod trouble;
 mod unwritable;
