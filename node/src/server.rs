@@ -98,7 +98,7 @@ pub enum ServeError {
 /// [`ServeError`]; a clean stop is `Ok`.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
     descriptors::raise();
-    serve(options::from_config(&config)?, shutdown).await
+    serve(ServerOptions::from_config(&config)?, shutdown).await
 }
 
 /// Why one life of the node ended.

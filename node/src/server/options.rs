@@ -15,7 +15,18 @@ use crate::database::DatabaseOptions;
 /// Threads that run reads: SQLite reads from memory most of the time, so more than the cores do not help.
 const READER_THREADS_MIN: usize = 2;
 
-pub(super) fn from_config(config: &Config) -> Result<ServerOptions, ServeError> {
+impl ServerOptions {
+    /// What a node with this configuration is started with. The one way from settings to options: whoever needs other options than the
+    /// product's changes these.
+    ///
+    /// # Errors
+    /// The address to listen on does not resolve.
+    pub fn from_config(config: &Config) -> Result<Self, ServeError> {
+        from_config(config)
+    }
+}
+
+fn from_config(config: &Config) -> Result<ServerOptions, ServeError> {
     let database = DatabaseOptions {
         checkpoint_wal_bytes: config.checkpoint.wal_size.bytes(),
         ..DatabaseOptions::default()
