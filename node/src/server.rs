@@ -33,7 +33,7 @@ use crate::cluster::{Cluster, ClusterError, ClusterOptions, StartError};
 use crate::config::Config;
 use crate::database::{ReaderPool, blocking};
 pub use listener::{Connection, Incoming, Listener, TcpPorts};
-pub use node_view::{LogEntryView, LogView, NodeView, TransactionView};
+pub use node_view::{DatabaseView, LogEntryView, LogView, NodeView, TransactionView, TroubleView};
 
 /// Calls that are under way when the node stops get this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

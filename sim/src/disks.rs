@@ -96,6 +96,9 @@ pub struct FileFaults(Arc<Mutex<FileState>>);
 struct FileState {
     rng: SmallRng,
     fault: Option<FileDiskFault>,
+    /// Its name, if only the files of one database fail.
+    only: Option<String>,
+    one_failed: bool,
     /// Accesses until the power goes off.
     cut_after: Option<u64>,
 }
@@ -106,6 +109,8 @@ impl FileFaults {
         let faults = Self(Arc::new(Mutex::new(FileState {
             rng: SmallRng::seed_from_u64(seed),
             fault: None,
+            only: None,
+            one_failed: false,
             cut_after: None,
         })));
         let asked = faults.clone();
@@ -113,9 +118,15 @@ impl FileFaults {
         faults
     }
 
-    /// From now on this is wrong, or nothing.
-    pub fn set(&self, fault: Option<FileDiskFault>) {
-        self.0.lock().fault = fault;
+    /// From now on this is wrong, or nothing; with the files of one database alone, if it is named.
+    pub fn set(&self, fault: Option<FileDiskFault>, only: Option<String>) {
+        let mut state = self.0.lock();
+        (state.fault, state.only) = (fault, only);
+    }
+
+    /// The files of one database have failed while the others were well.
+    pub fn one_failed(&self) -> bool {
+        self.0.lock().one_failed
     }
 
     /// The power goes off after so many accesses more; `None`: it does not.
@@ -126,16 +137,32 @@ impl FileFaults {
 
 impl FileState {
     fn fate(&mut self, operation: &DiskOperation<'_>) -> DiskFate {
-        if let Some(left) = &mut self.cut_after {
+        // Opening a file is nothing that a power loss can undo.
+        let counts = operation.action != DiskAction::Open;
+        if let Some(left) = self.cut_after.as_mut().filter(|_| counts) {
             if *left == 0 {
                 self.cut_after = None;
                 return DiskFate::PowerCut;
             }
             *left -= 1;
         }
+        let is_meant = |name: &String| {
+            let stem = operation.database.file_stem();
+            stem.is_some_and(|stem| stem == name.as_str())
+        };
+        if !self.only.as_ref().is_none_or(is_meant) {
+            return DiskFate::Done;
+        }
+        let fate = self.fate_by_fault(operation);
+        self.one_failed |= self.only.is_some() && fate != DiskFate::Done;
+        fate
+    }
+
+    fn fate_by_fault(&mut self, operation: &DiskOperation<'_>) -> DiskFate {
         let fails = DiskFate::Fails(DiskError::Io);
         match (self.fault, operation.action) {
-            (Some(FileDiskFault::ReadsFail(rate)), DiskAction::Read { .. })
+            (Some(FileDiskFault::OpensFail(rate)), DiskAction::Open)
+            | (Some(FileDiskFault::ReadsFail(rate)), DiskAction::Read { .. })
             | (
                 Some(FileDiskFault::WritesFail(rate)),
                 DiskAction::Write { .. } | DiskAction::Truncate { .. },

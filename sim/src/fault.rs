@@ -18,6 +18,19 @@ pub enum Who {
     Node(u64),
     /// The one that takes writes. Nobody, if there is none.
     Primary,
+    /// The one that plays this part in an episode. Nobody before the parts are given away.
+    Cast(Part),
+}
+
+/// A part in an episode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Took writes when the parts were given away.
+    Lead,
+    /// Did not.
+    First,
+    /// Did not, either.
+    Second,
 }
 
 /// One fault, and for how long it lasts where it lasts.
@@ -70,6 +83,8 @@ pub enum Fault {
     FileDisk {
         /// Where.
         who: Who,
+        /// Only the files of this database, by its place in the plan.
+        database: Option<usize>,
         /// What.
         fault: FileDiskFault,
         /// For how long.
@@ -122,6 +137,7 @@ impl fmt::Display for Who {
         match self {
             Self::Node(id) => write!(f, "n{id}"),
             Self::Primary => f.write_str("the primary"),
+            Self::Cast(part) => write!(f, "{part:?}"),
         }
     }
 }
@@ -142,8 +158,14 @@ impl fmt::Display for Fault {
             Self::LogDisk { who, fault, lasts } => {
                 write!(f, "{kind} at {who}: {fault:?} for {lasts:?}")
             }
-            Self::FileDisk { who, fault, lasts } => {
-                write!(f, "{kind} at {who}: {fault:?} for {lasts:?}")
+            Self::FileDisk {
+                who,
+                database,
+                fault,
+                lasts,
+            } => {
+                write!(f, "{kind} at {who}: {fault:?} for {lasts:?}")?;
+                database.map_or(Ok(()), |place| write!(f, " of database {place} alone"))
             }
             Self::Store { fault, lasts } => write!(f, "{kind}: {fault:?} for {lasts:?}"),
             Self::Members(fault) => write!(f, "{kind}: {fault:?}"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sometimes::{Reached, Sometimes};
 use crate::world::{Outcome, Violation};
 
 /// See the module.
@@ -19,6 +20,8 @@ pub struct Figures {
     pub acknowledged: u64,
     /// Faults injected, by kind.
     pub faults: BTreeMap<String, u64>,
+    /// In how many runs each rare state was reached, by its name.
+    pub sometimes: Reached,
     /// What did not hold.
     pub violations: Vec<Violation>,
 }
@@ -31,6 +34,11 @@ impl Figures {
             simulated_ms: u64::try_from(outcome.simulated.as_millis()).unwrap_or(u64::MAX),
             acknowledged: outcome.acknowledged,
             faults: outcome.faults,
+            sometimes: outcome
+                .sometimes
+                .into_iter()
+                .map(|state| (state.name().to_owned(), 1))
+                .collect(),
             violations: outcome.violations,
         }
     }
@@ -42,6 +50,9 @@ impl Figures {
         self.acknowledged += other.acknowledged;
         for (kind, count) in other.faults {
             *self.faults.entry(kind).or_default() += count;
+        }
+        for (state, runs) in other.sometimes {
+            *self.sometimes.entry(state).or_default() += runs;
         }
         self.violations.extend(other.violations);
     }
@@ -60,13 +71,21 @@ impl fmt::Display for Figures {
             .iter()
             .map(|(kind, count)| format!("{kind} {count}"))
             .collect();
+        let sometimes: Vec<String> = Sometimes::ALL
+            .iter()
+            .map(|state| {
+                let runs = self.sometimes.get(state.name()).copied().unwrap_or(0);
+                format!("{} {runs}", state.name())
+            })
+            .collect();
         write!(
             f,
-            "seeds={} simulated_hours={hours:.2} acknowledged_writes={} faults={} ({}) violations={}",
+            "seeds={} simulated_hours={hours:.2} acknowledged_writes={} faults={} ({}) sometimes=({}) violations={}",
             self.seeds,
             self.acknowledged,
             self.faults.values().sum::<u64>(),
             faults.join(", "),
+            sometimes.join(", "),
             self.violations.len()
         )
     }

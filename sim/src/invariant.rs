@@ -13,7 +13,7 @@ mod votes_are_kept;
 
 use std::collections::BTreeMap;
 
-use halite::server::{LogEntryView, LogView};
+use halite::server::{DatabaseView, LogEntryView, LogView, TransactionView};
 use halite_proto::v1;
 
 /// One node as it was seen.
@@ -29,12 +29,21 @@ pub struct Seen {
     pub status: v1::NodeStatus,
     /// Who belongs to the cluster, as it knows it.
     pub topology: v1::Topology,
+    /// Its databases, as it knows them itself.
+    pub databases: Vec<DatabaseView>,
     /// The disk under its databases has failed or lied at some time, which is not the same as to lose power.
     pub damaged: bool,
     /// What its log says is committed, and was not seen before.
     pub committed: Vec<LogEntryView>,
     /// Its log.
     pub log: Log,
+}
+
+impl Seen {
+    /// The last index of which the node knows that it is committed. After a start it has to be told again, of what it had not applied.
+    pub fn known_committed(&self) -> u64 {
+        self.status.committed_index.max(self.status.applied_index)
+    }
 }
 
 /// The log of a node.
@@ -57,6 +66,12 @@ pub struct Appended {
     pub term: u64,
     /// Of what it carries.
     pub digest: u64,
+    /// The transaction that it closes.
+    pub transaction: Option<TransactionView>,
+    /// The database of whose transaction it is a part, which a later entry closes.
+    pub chunk_of: Option<u64>,
+    /// Another entry was there.
+    pub replaces: bool,
     /// Term of the entry before it, where that is still there.
     pub term_before: Option<u64>,
 }

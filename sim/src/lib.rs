@@ -33,6 +33,9 @@
 //! cluster has to serve again, to come to rest, to hold the same pages on all nodes, and to hold what the histories of the clients say
 //! (`halite_checks`).
 //!
+//! [`sometimes`] lists rare states that a search has to reach; [`episode`] leads to some of them on purpose. What a plan does not change is set
+//! as in the product: the options come from its default configuration.
+//!
 //! # Seen to fail
 //!
 //! [`planted`] lists bugs that are compiled in for the purpose, and the seed that finds each.
@@ -44,6 +47,8 @@
 //! runs from the same seed.
 
 pub mod disks;
+pub mod episode;
+pub mod export;
 pub mod fault;
 pub mod figures;
 pub mod file;
@@ -59,6 +64,7 @@ pub mod recorder;
 pub mod run;
 pub mod search;
 pub mod seeds;
+pub mod sometimes;
 pub mod stopwatch;
 pub mod trace;
 pub mod workload;

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use anyhow::Result;
 use halite::archiver::ArchiverOptions;
-use halite::cluster::{ClusterOptions, FirstMember, PurgeRules};
+use halite::cluster::{ClusterOptions, PurgeRules};
+use halite::config::{ClusterConfig, Config, DatabaseConfig, MemberConfig};
 use halite::database::DatabaseOptions;
-use halite::server::{Limits, NodeView, ServerOptions, serve};
+use halite::server::{NodeView, ServerOptions, serve};
 use halite_log::MemDisk;
 use halite_sim_disk::CrashDisk;
 use parking_lot::Mutex;
@@ -31,10 +33,6 @@ pub struct ClusterPlan {
     pub first_members: Vec<u64>,
     /// Databases that are created at the beginning: name and page size.
     pub databases: Vec<(String, u32)>,
-    /// Longest silence of a primary.
-    pub election_timeout: Duration,
-    /// How often a primary speaks.
-    pub heartbeat_interval: Duration,
     /// A checkpoint is due when the WAL is larger, in bytes.
     pub checkpoint_wal_bytes: u64,
     /// A checkpoint is due after this long without work.
@@ -169,7 +167,10 @@ impl Node {
             .seed
             .wrapping_add(life.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let host = SimHost::new(seed, self.clock.clone(), self.threads.clone());
-        let options = self.options(Arc::new(host));
+        // The address is one of numbers, and the settings are the defaults.
+        let options = self
+            .options(Arc::new(host))
+            .expect("defaults are a configuration");
         let mut stop = self.stop.subscribe();
         let stopped = async move {
             // The sender lives as long as the machine.
@@ -187,29 +188,14 @@ impl Node {
         });
     }
 
-    fn options(&self, host: Arc<SimHost>) -> ServerOptions {
+    /// Those of the product, but for what the plan changes and what is not real here.
+    fn options(&self, host: Arc<SimHost>) -> Result<ServerOptions> {
         let plan = &self.plan;
-        let member = |id: &u64| FirstMember {
-            id: *id,
-            addr: addr(*id),
-        };
-        let initial_members = if plan.first_members.contains(&self.id) {
-            plan.first_members.iter().map(member).collect()
-        } else {
-            Vec::new()
-        };
+        let product = ServerOptions::from_config(&self.config())?;
         let (view, starts) = (self.view.clone(), self.starts.clone());
-        ServerOptions {
+        Ok(ServerOptions {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
             cluster: ClusterOptions {
-                node_id: self.id,
-                node_name: name(self.id),
-                cluster_name: "sim".to_owned(),
-                addr: addr(self.id),
-                data_dir: self.dir.clone(),
-                initial_members,
-                election_timeout: plan.election_timeout,
-                heartbeat_interval: plan.heartbeat_interval,
                 log_cache_bytes: plan.log_cache_bytes,
                 database: DatabaseOptions {
                     checkpoint_wal_bytes: plan.checkpoint_wal_bytes,
@@ -218,22 +204,17 @@ impl Node {
                     entry_bytes_max: plan.entry_bytes_max,
                     host,
                     disk: Some(Arc::new(self.file_disk.clone())),
-                    ..DatabaseOptions::default()
+                    ..product.cluster.database
                 },
-                databases: plan.databases.clone(),
+                // The product's is of the machine it runs on.
                 capacity: None,
                 archived: !plan.archiver.is_empty(),
                 purge: plan.purge,
                 log_disk: Some(self.log_disk.clone()),
                 connector: Arc::new(SimNetwork),
+                ..product.cluster
             },
             archiver: plan.archiver.clone(),
-            limits: Limits {
-                sessions_max: 1024,
-                calls_per_session_max: 1024,
-                message_bytes_max: 64 << 20,
-                transaction_max: Duration::from_secs(5),
-            },
             // One thread: which of several comes first would not repeat.
             reader_threads: 1,
             listener: Arc::new(SimNetwork),
@@ -241,6 +222,35 @@ impl Node {
                 starts.fetch_add(1, Ordering::Relaxed);
                 *view.lock() = Some(started);
             })),
+            ..product
+        })
+    }
+
+    /// Every setting at its default, but for who the node is and what there is at the beginning.
+    fn config(&self) -> Config {
+        let plan = &self.plan;
+        let is_first = plan.first_members.contains(&self.id);
+        let member = |id: &u64| MemberConfig {
+            id: *id,
+            addr: addr(*id),
+        };
+        let first = plan.first_members.iter().filter(|_| is_first).map(member);
+        let database = |(name, page_size): &(String, u32)| DatabaseConfig {
+            page_size: *page_size,
+            ..DatabaseConfig::named(name)
+        };
+        Config {
+            node_id: self.id,
+            name: name(self.id),
+            advertise: addr(self.id),
+            data_dir: self.dir.clone(),
+            cluster: ClusterConfig {
+                name: "sim".to_owned(),
+                initial_members: first.collect(),
+                join: !is_first,
+            },
+            dbs: plan.databases.iter().map(database).collect(),
+            ..Config::default()
         }
     }
 }

@@ -49,6 +49,8 @@ impl fmt::Display for Step {
 pub struct Progress {
     /// Orders that are not finished.
     pub open: usize,
+    /// Somebody is asked to hand leadership over, and has not answered.
+    pub handing_over: bool,
     /// Steps that were done, by what they are called.
     pub done: Vec<&'static str>,
 }
@@ -126,7 +128,7 @@ impl Desk {
                 *client = self.connect(seed).await;
             }
             let error = match client {
-                Some(client) => match take(client, step).await {
+                Some(client) => match self.take(client, step).await {
                     Ok(()) => {
                         self.trace.note(format_args!("operator: {step}: done"));
                         self.progress.lock().done.push(name(step));
@@ -145,6 +147,13 @@ impl Desk {
             }
             tokio::time::sleep(AGAIN_AFTER).await;
         }
+    }
+
+    async fn take(&self, client: &Client, step: Step) -> Result<(), Error> {
+        self.progress.lock().handing_over = matches!(step, Step::Transfer(_));
+        let taken = take(client, step).await;
+        self.progress.lock().handing_over = false;
+        taken
     }
 
     async fn connect(&self, seed: u64) -> Option<Client> {

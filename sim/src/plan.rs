@@ -1,5 +1,6 @@
 //! [`Plan`]: everything that a seed decides before the run begins. Pure.
 
+mod episode;
 mod faults;
 mod load;
 
@@ -11,6 +12,7 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
+use crate::episode::{Choice, Episode};
 use crate::fault::Fault;
 pub use load::{ClientPlan, Job, Patience};
 
@@ -45,11 +47,21 @@ pub struct Plan {
     pub faults: Vec<(Duration, Fault)>,
     /// How long faults and load go on.
     pub length: Duration,
+    /// What leads to a rare state on purpose.
+    pub episode: Option<Episode>,
 }
 
 impl Plan {
     /// The plan of a seed.
-    pub fn of(seed: u64) -> Self {
+    pub fn of(seed: u64, choice: Choice) -> Self {
+        let mut plan = Self::without_episode(seed);
+        if let Some(episode) = Episode::of(seed, choice, plan.clients.len() as u64) {
+            episode::suit(&mut plan, episode);
+        }
+        plan
+    }
+
+    fn without_episode(seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let rng = &mut rng;
         let voters = *[1, 3, 3, 3, 5].choose(rng).unwrap_or(&3);
@@ -61,6 +73,7 @@ impl Plan {
         let cast = faults::Cast {
             voters,
             clients: clients.len() as u64,
+            databases: databases.len(),
         };
         let is_large = clients.iter().any(|c| c.job == Job::InsertLarge);
         Self {
@@ -80,6 +93,7 @@ impl Plan {
             entry_bytes_max: draw_entry_bytes_max(rng, is_large),
             databases,
             length,
+            episode: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
 
 use crate::figures::Figures;
+use crate::seeds::Pick;
 use crate::stopwatch::Stopwatch;
 use crate::world::Violation;
 
@@ -32,7 +33,7 @@ pub struct SearchOptions {
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// Which.
-    pub seed: u64,
+    pub pick: Pick,
     /// What it printed.
     pub report: String,
 }
@@ -48,7 +49,7 @@ struct Progress<I> {
 /// # Errors
 /// Processes cannot be started.
 pub fn search(
-    seeds: impl Iterator<Item = u64> + Send,
+    seeds: impl Iterator<Item = Pick> + Send,
     options: &SearchOptions,
 ) -> Result<(Figures, Vec<Failure>)> {
     let watch = Stopwatch::start();
@@ -66,11 +67,11 @@ pub fn search(
             {
                 break;
             }
-            let Some(seed) = progress.lock().seeds.next() else {
+            let Some(pick) = progress.lock().seeds.next() else {
                 break;
             };
-            let ended = run_child(seed)?;
-            note(&mut progress.lock(), seed, ended, &watch);
+            let ended = run_child(pick)?;
+            note(&mut progress.lock(), pick, ended, &watch);
             if !options.keep_going && !progress.lock().failures.is_empty() {
                 over.store(true, Ordering::Relaxed);
             }
@@ -94,11 +95,12 @@ pub fn search(
     Ok((figures, failures))
 }
 
-fn note<I>(progress: &mut Progress<I>, seed: u64, ended: Ended, watch: &Stopwatch) {
+fn note<I>(progress: &mut Progress<I>, pick: Pick, ended: Ended, watch: &Stopwatch) {
     progress.figures.add(ended.figures);
     if let Some(report) = ended.failure {
-        eprintln!("seed {seed} FAILED: repeat with: halite-sim --seed {seed}");
-        progress.failures.push(Failure { seed, report });
+        let repeat = pick.arguments().join(" ");
+        eprintln!("seed {pick} FAILED: repeat with: halite-sim {repeat}");
+        progress.failures.push(Failure { pick, report });
     }
     let seeds = progress.figures.seeds;
     if seeds.is_multiple_of(100) {
@@ -118,10 +120,11 @@ struct Ended {
     failure: Option<String>,
 }
 
-fn run_child(seed: u64) -> Result<Ended> {
+fn run_child(pick: Pick) -> Result<Ended> {
     let program = std::env::current_exe().context("find this program")?;
     let mut child = Command::new(program)
-        .args(["--seed", &seed.to_string(), "--json"])
+        .args(pick.arguments())
+        .arg("--json")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

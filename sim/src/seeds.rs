@@ -1,9 +1,56 @@
 //! Seeds as the command line and the file of regressions name them.
 
+use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
 use anyhow::{Context as _, Error, Result, bail};
+
+use crate::episode::Choice;
+
+/// What decides a run: a seed, and its episode where that is not left to the seed. Written and read as `7` or `7:NAME`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pick {
+    /// The seed.
+    pub seed: u64,
+    /// The episode.
+    pub choice: Choice,
+}
+
+impl Pick {
+    /// Arguments that repeat it.
+    pub fn arguments(self) -> Vec<String> {
+        let mut arguments = vec!["--seed".to_owned(), self.seed.to_string()];
+        if self.choice != Choice::Drawn {
+            arguments.extend(["--episode".to_owned(), self.choice.to_string()]);
+        }
+        arguments
+    }
+}
+
+impl fmt::Display for Pick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.choice {
+            Choice::Drawn => write!(f, "{}", self.seed),
+            choice => write!(f, "{}:{choice}", self.seed),
+        }
+    }
+}
+
+impl FromStr for Pick {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (seed, choice) = match text.split_once(':') {
+            Some((seed, name)) => (seed, name.parse()?),
+            None => (text, Choice::Drawn),
+        };
+        let seed = seed
+            .parse()
+            .with_context(|| format!("{seed:?} is not a seed"))?;
+        Ok(Self { seed, choice })
+    }
+}
 
 /// `A..B` (B not included) or `A..`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,11 +77,11 @@ impl FromStr for SeedRange {
     }
 }
 
-/// Seeds that once failed: one a line, each with its reason; `#` begins a comment.
+/// Seeds that once failed, as a [`Pick`] each: one a line, each with its reason; `#` begins a comment.
 ///
 /// # Errors
 /// A line that is none of these.
-pub fn regressions(text: &str) -> Result<Vec<u64>> {
+pub fn regressions(text: &str) -> Result<Vec<Pick>> {
     text.lines()
         .enumerate()
         .map(|(number, line)| {
@@ -49,8 +96,7 @@ pub fn regressions(text: &str) -> Result<Vec<u64>> {
             if reason.trim().is_empty() {
                 bail!("line {number}: a seed is kept with its reason");
             }
-            seed.parse()
-                .with_context(|| format!("line {number}: {seed:?} is not a seed"))
+            seed.parse().with_context(|| format!("line {number}"))
         })
         .collect()
 }
@@ -70,9 +116,12 @@ mod tests {
 
     #[test]
     fn a_regression_needs_its_reason() {
-        let text = "# seeds\n12  a reason\n\n7 another # with a comment\n";
-        assert_eq!(regressions(text).unwrap(), [12, 7]);
+        let text = "# seeds\n12  a reason\n\n7 another # with a comment\n9:none of no episode\n";
+        let read: Vec<_> = regressions(text).unwrap();
+        let read: Vec<_> = read.iter().map(Pick::to_string).collect();
+        assert_eq!(read, ["12", "7", "9:none"]);
         assert!(regressions("12\n").is_err());
         assert!(regressions("twelve a reason\n").is_err());
+        assert!(regressions("12:nonesuch a reason\n").is_err());
     }
 }

@@ -69,6 +69,8 @@ pub struct Session {
     pub recorder: Recorder,
     /// Turns true when it is to stop.
     pub stop: watch::Receiver<bool>,
+    /// True while it is to begin nothing.
+    pub quiet: watch::Receiver<bool>,
 }
 
 /// How a transaction is sent.
@@ -222,6 +224,11 @@ impl Session {
             biased;
             _ = self.stop.wait_for(|stop| *stop) => None,
             () = tokio::time::sleep(pause) => Some(()),
+        }?;
+        tokio::select! {
+            biased;
+            _ = self.quiet.wait_for(|quiet| !quiet) => Some(()),
+            _ = self.stop.wait_for(|stop| *stop) => None,
         }
     }
 }

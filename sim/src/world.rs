@@ -7,6 +7,7 @@ mod archive;
 mod damage;
 mod dead_files;
 mod end;
+mod episode;
 mod faults;
 mod look;
 mod members;
@@ -14,7 +15,7 @@ mod network;
 mod processes;
 mod stock;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use halite::archiver::ArchiverOptions;
 use halite_archive::{Inline, MemStore};
+use halite_checks::FinalState;
 use halite_sim_clock::SimulatedClocks;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
@@ -31,15 +33,19 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::disks::StoreFaults;
+use crate::export::Record;
 use crate::fault::Machine;
 use crate::host::WallClock;
-use crate::invariant::{self, Invariant};
+use crate::invariant::{self, Invariant, Seen};
 use crate::node::{self, ClusterPlan, Node};
 use crate::operator::Operator;
 use crate::plan::Plan;
 use crate::recorder::Recorder;
+use crate::sometimes::watcher::Watcher;
+use crate::sometimes::{Sometimes, answers};
 use crate::trace::Trace;
 use crate::workload::{self, Session};
+use episode::Stage;
 use faults::Due;
 use look::Eyes;
 use members::Members;
@@ -47,6 +53,8 @@ use network::Links;
 
 /// The network moves messages once per tick.
 const TICK: Duration = Duration::from_millis(1);
+/// An episode that is not over when its run ends gets as much time more.
+const EPISODE_TAKES_MAX: Duration = Duration::from_secs(20);
 /// Invariants are looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -68,6 +76,10 @@ pub struct Outcome {
     pub faults: BTreeMap<String, u64>,
     /// Writes acknowledged.
     pub acknowledged: u64,
+    /// Rare states that were reached.
+    pub sometimes: BTreeSet<Sometimes>,
+    /// What clients did and nodes held.
+    pub records: Vec<Record>,
     /// What did not hold.
     pub violations: Vec<Violation>,
 }
@@ -80,6 +92,12 @@ pub struct World {
     nodes: BTreeMap<u64, Arc<Node>>,
     eyes: Eyes,
     last_seen: BTreeMap<u64, String>,
+    /// The nodes as they were at the last look.
+    seen: Vec<Seen>,
+    watcher: Watcher,
+    /// When there was a primary of a newer term than before, in microseconds.
+    failovers_us: Vec<u64>,
+    newest_term: Option<u64>,
     invariants: Vec<Box<dyn Invariant>>,
     elapsed_us: Arc<AtomicU64>,
     clocks: SimulatedClocks,
@@ -88,6 +106,7 @@ pub struct World {
     stop: watch::Sender<bool>,
     clients: Arc<Mutex<usize>>,
     due: Vec<Due>,
+    stage: Stage,
     links: Links,
     operator: Operator,
     members: Members,
@@ -105,6 +124,8 @@ pub struct World {
     file_disk_faults: BTreeMap<u64, u64>,
     store_fault: u64,
     newest: stock::Newest,
+    /// What the nodes held in the end, by database.
+    ends: BTreeMap<String, FinalState>,
     outcome: Outcome,
 }
 
@@ -143,6 +164,10 @@ impl World {
             nodes: BTreeMap::new(),
             eyes: Eyes::default(),
             last_seen: BTreeMap::new(),
+            seen: Vec::new(),
+            watcher: Watcher::default(),
+            failovers_us: Vec::new(),
+            newest_term: None,
             invariants: invariant::all(),
             elapsed_us,
             clocks,
@@ -151,6 +176,7 @@ impl World {
             stop: watch::Sender::new(false),
             clients: Arc::default(),
             due: Vec::new(),
+            stage: Stage::new(plan.episode.clone(), &plan.databases),
             links: Links::default(),
             starts: BTreeMap::new(),
             cut_for: BTreeMap::new(),
@@ -159,6 +185,7 @@ impl World {
             file_disk_faults: BTreeMap::new(),
             store_fault: 0,
             newest: BTreeMap::new(),
+            ends: BTreeMap::new(),
             outcome: Outcome::default(),
             plan,
         };
@@ -171,8 +198,6 @@ impl World {
         let cluster = ClusterPlan {
             first_members: (1..=self.plan.voters).collect(),
             databases: self.plan.databases.clone(),
-            election_timeout: Duration::from_millis(400),
-            heartbeat_interval: Duration::from_millis(50),
             checkpoint_wal_bytes: self.plan.checkpoint_wal_bytes,
             checkpoint_idle: self.plan.checkpoint_idle,
             log_cache_bytes: self.plan.log_cache_bytes,
@@ -223,6 +248,7 @@ impl World {
                 rng: SmallRng::seed_from_u64(self.rng.random()),
                 recorder: self.recorders[&client.database].clone(),
                 stop: self.stop.subscribe(),
+                quiet: self.stage.quiet(&client.database),
                 database: client.database,
             };
             let clients = self.clients.clone();
@@ -246,6 +272,13 @@ impl World {
             self.begin(&fault)?;
         }
         self.run_until(self.plan.length)?;
+        let latest = self.sim.elapsed() + EPISODE_TAKES_MAX;
+        while self.stage.is_on() && self.sim.elapsed() < latest {
+            self.run_until(self.sim.elapsed() + TICK)?;
+            if !self.outcome.violations.is_empty() {
+                break;
+            }
+        }
         if self.outcome.violations.is_empty() {
             self.finish()?;
         }
@@ -257,7 +290,34 @@ impl World {
             .values()
             .map(|recorder| recorder.acknowledged() as u64)
             .sum();
+        self.note_rare_states();
+        let recorders = self.recorders.iter();
+        let records = recorders.map(|(database, recorder)| Record {
+            database: database.clone(),
+            history: recorder.history(),
+            end: self.ends.remove(database),
+        });
+        self.outcome.records = records.collect();
         Ok(self.outcome)
+    }
+
+    fn note_rare_states(&mut self) {
+        let histories = self.recorders.values().map(Recorder::history);
+        let mut reads = histories.map(|h| answers::read_right_after(&h, &self.failovers_us));
+        if reads.any(|after| after) {
+            self.watcher.reach(Sometimes::ReadAfterFailover);
+        }
+        if self
+            .nodes
+            .values()
+            .any(|node| node.file_faults.one_failed())
+        {
+            self.watcher.reach(Sometimes::OneDatabaseFailed);
+        }
+        if self.outcome.faults.is_empty() && self.outcome.acknowledged > 0 {
+            self.watcher.reach(Sometimes::NoFault);
+        }
+        self.outcome.sometimes = self.watcher.reached().clone();
     }
 
     fn run_until(&mut self, at: Duration) -> Result<()> {
@@ -287,6 +347,7 @@ impl World {
         if elapsed.as_millis() % self.plan.read_files_every.as_millis() == 0 {
             self.read_files()?;
         }
+        self.play()?;
         self.note_complaints();
         Ok(())
     }

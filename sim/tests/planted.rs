@@ -1,7 +1,7 @@
 //! Every planted bug is found: the table in `planted/bugs.md` says from which seed on, and by which checks.
 //!
 //! Seeds shift whenever plans change, so each bug gets a few seeds. The seed that found it is printed, and has to pass without the bug.
-//! To repeat one: `HALITE_PLANTED_BUG=<name> halite-sim --seed <seed>`, built with the feature `planted-bugs`.
+//! To repeat one: `HALITE_PLANTED_BUG=<name> halite-sim --seed <seed> --episode <episode>`, built with the feature `planted-bugs`.
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
@@ -20,6 +20,8 @@ struct Row {
     bug: String,
     /// Any of these.
     caught_by: Vec<String>,
+    /// The episode of the seeds.
+    episode: String,
     /// `None`: no workload or fault brings it to light yet, and the table says what is missing.
     seed: Option<u64>,
 }
@@ -41,7 +43,11 @@ fn rows() -> Vec<Row> {
                     .split(',')
                     .map(|name| name.trim().to_owned())
                     .collect(),
-                seed: seed.parse().ok(),
+                episode: seed
+                    .split_once(':')
+                    .map_or("none", |(_, name)| name)
+                    .to_owned(),
+                seed: seed.split(':').next().and_then(|seed| seed.parse().ok()),
             },
             other => panic!("not a row of five cells: {other:?}"),
         })
@@ -54,10 +60,11 @@ struct Run {
     said: String,
 }
 
-fn run(seed: u64, bug: Option<&str>) -> Run {
+fn run(seed: u64, episode: &str, bug: Option<&str>) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_halite-sim"));
     command
         .args(["--seed", &seed.to_string(), "--json"])
+        .args(["--episode", episode])
         .env_remove(VARIABLE)
         .env_remove("RUST_LOG");
     command.envs(bug.map(|bug| (VARIABLE, bug)));
@@ -88,7 +95,7 @@ fn run(seed: u64, bug: Option<&str>) -> Run {
 /// The seed that found the bug, or why it does not count as found.
 fn find(row: &Row, first: u64) -> Result<u64, String> {
     for seed in first..first + SEEDS_MAX {
-        let with = run(seed, Some(&row.bug));
+        let with = run(seed, &row.episode, Some(&row.bug));
         if !with.violated {
             continue;
         }
@@ -102,7 +109,7 @@ fn find(row: &Row, first: u64) -> Result<u64, String> {
                 row.caught_by, with.said
             ));
         }
-        let without = run(seed, None);
+        let without = run(seed, &row.episode, None);
         if without.violated {
             return Err(format!(
                 "seed={seed} fails without the bug: {}",

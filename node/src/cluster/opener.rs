@@ -235,7 +235,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 pub(crate) const DONE: &str = "checkpoint";
-const TARGET: &str = "checkpoint-target";
+pub(crate) const TARGET: &str = "checkpoint-target";
 /// What lies at the path of the database is its own.
 const MADE: &str = "made";
 

@@ -15,6 +15,7 @@ use halite_proto::v1::command::Kind;
 use crate::api::grpc;
 use crate::cluster::role::Role;
 use crate::cluster::{Cluster, command, ltx_log, opener};
+use crate::database::Health;
 
 /// See the module. Does not keep the node alive.
 #[derive(Clone)]
@@ -33,6 +34,8 @@ pub struct LogEntryView {
     pub digest: u64,
     /// The transaction that it closes.
     pub transaction: Option<TransactionView>,
+    /// The database of whose transaction it is a part, which a later entry closes.
+    pub chunk_of: Option<u64>,
 }
 
 /// A transaction as its entry in the log describes it.
@@ -63,6 +66,34 @@ pub struct LogView {
     pub checkpoint: u64,
     /// The vote that is on the disk: term, whom it is for, and whether a quorum has granted it.
     pub vote: (u64, u64, bool),
+}
+
+/// A database as its node knows it, beyond what the node tells everybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseView {
+    /// Number in the catalog.
+    pub id: u64,
+    /// Name in the catalog.
+    pub name: String,
+    /// Raft index of the newest transaction that readers see; of the file alone, if the database is not open.
+    pub applied: u64,
+    /// Why it does not follow its log.
+    pub trouble: Option<TroubleView>,
+    /// Raft index that the newest checkpoint leads to, begun or finished.
+    pub checkpoint_target: u64,
+    /// Raft index that the newest finished checkpoint led to.
+    pub checkpoint_done: u64,
+}
+
+/// Why a database does not follow its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TroubleView {
+    /// It is not open: it is about to be, or cannot be.
+    NotOpen,
+    /// Its disk refuses what was committed.
+    Behind,
+    /// Its content is not what the log says.
+    NeedsRepair,
 }
 
 impl NodeView {
@@ -123,14 +154,40 @@ impl NodeView {
         })
     }
 
-    /// Databases of the node by their id; empty once the node is gone.
-    pub fn databases(&self) -> BTreeMap<u64, String> {
+    /// Databases of the node, by their number; empty once the node is gone.
+    pub fn databases(&self) -> Vec<DatabaseView> {
         let Some(cluster) = self.cluster.upgrade() else {
-            return BTreeMap::new();
+            return Vec::new();
         };
-        let catalog = cluster.shared().catalog.lock();
+        let shared = cluster.shared();
+        let index = |id: u64, field: &str| {
+            // A disk that cannot be read shows elsewhere.
+            let noted = shared.opener.checkpoint(id, field).ok().flatten();
+            noted.map_or(0, |checkpoint| checkpoint.raft_index)
+        };
+        let catalog = shared.catalog.lock();
         let names = catalog.databases().map(|d| (d.id, d.name.clone()));
-        names.collect()
+        let names: BTreeMap<u64, String> = names.collect();
+        drop(catalog);
+        let view = |(id, name)| {
+            let done = index(id, opener::DONE);
+            let status = shared.database_by_id(id).map(|database| database.status());
+            let trouble = match status.as_ref().map(|status| &status.health) {
+                None => Some(TroubleView::NotOpen),
+                Some(Health::Fine) => None,
+                Some(Health::Behind { .. }) => Some(TroubleView::Behind),
+                Some(Health::NeedsRepair { .. }) => Some(TroubleView::NeedsRepair),
+            };
+            DatabaseView {
+                id,
+                name,
+                applied: status.map_or(done, |status| status.applied.raft_index),
+                trouble,
+                checkpoint_target: index(id, opener::TARGET),
+                checkpoint_done: done,
+            }
+        };
+        names.into_iter().map(view).collect()
     }
 
     /// Ends the lanes without an answer to anybody: what the death of the process would do, for a simulated one.
@@ -154,16 +211,20 @@ impl NodeView {
 
 fn view(entry: halite_log::Entry) -> LogEntryView {
     let mut digest = DefaultHasher::new();
-    let mut transaction = None;
+    let (mut transaction, mut chunk_of) = (None, None);
     match entry.payload {
         EntryPayload::Normal(payload) => {
             digest.write(&payload.0);
-            if let Ok(Kind::Ltx(ltx)) = command::decode(payload) {
-                transaction = Some(TransactionView {
-                    database_id: ltx.database_id,
-                    txid: ltx.txid,
-                    checksum: ltx.post_checksum,
-                });
+            match command::decode(payload) {
+                Ok(Kind::Ltx(ltx)) => {
+                    transaction = Some(TransactionView {
+                        database_id: ltx.database_id,
+                        txid: ltx.txid,
+                        checksum: ltx.post_checksum,
+                    });
+                }
+                Ok(Kind::Chunk(chunk)) => chunk_of = Some(chunk.database_id),
+                _ => {}
             }
         }
         other => digest.write(other.to_string().as_bytes()),
@@ -173,5 +234,6 @@ fn view(entry: halite_log::Entry) -> LogEntryView {
         term: entry.log_id.committed_leader_id().term,
         digest: digest.finish(),
         transaction,
+        chunk_of,
     }
 }

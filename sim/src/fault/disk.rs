@@ -30,6 +30,8 @@ impl LogDiskFault {
 /// What is wrong with the disk under SQLite: as many of a thousand accesses of a kind fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileDiskFault {
+    /// Opens of files.
+    OpensFail(u32),
     /// Reads.
     ReadsFail(u32),
     /// Writes and truncations.
@@ -44,6 +46,7 @@ impl FileDiskFault {
     /// The kind, for figures.
     pub fn kind(self) -> &'static str {
         match self {
+            Self::OpensFail(_) => "file disk fails opens",
             Self::ReadsFail(_) => "file disk fails reads",
             Self::WritesFail(_) => "file disk fails writes",
             Self::SyncsFail(_) => "file disk fails syncs",

@@ -19,6 +19,8 @@ pub(super) struct Cast {
     pub(super) voters: u64,
     /// Clients 1 to this.
     pub(super) clients: u64,
+    /// How many databases there are.
+    pub(super) databases: usize,
 }
 
 /// A family of faults that a seed has or has not.
@@ -103,7 +105,17 @@ fn draw_one(rng: &mut SmallRng, cast: Cast, family: Family) -> Fault {
     let who = draw_who(rng, cast);
     let (down, lasts) = (ms(rng, 10, 4_000), ms(rng, 10, 4_000));
     let log_disk = |fault| Fault::LogDisk { who, fault, lasts };
-    let file_disk = |fault| Fault::FileDisk { who, fault, lasts };
+    // From a copy: what a seed draws after this stays what it was before databases failed alone.
+    let mut copy = rng.clone();
+    let database = copy
+        .random_ratio(1, 3)
+        .then(|| copy.random_range(0..cast.databases));
+    let file_disk = |fault| Fault::FileDisk {
+        who,
+        database,
+        fault,
+        lasts,
+    };
     match family {
         Family::Kill | Family::PowerLoss => Fault::Crash {
             who,

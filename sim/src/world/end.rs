@@ -115,6 +115,7 @@ impl World {
             for violation in check_all(&recorder.history(), &end) {
                 self.violated("history", format!("{database}: {violation}"));
             }
+            self.ends.insert(database, end);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::World;
 use super::network::NextFlap;
 use crate::fault::{Fault, Who};
+use crate::sometimes::Sometimes;
 
 /// What is to be done later.
 pub(super) enum Later {
@@ -28,7 +29,15 @@ impl World {
     /// Begins a fault. One that makes no sense now (the node is down already) is left out.
     pub(super) fn begin(&mut self, fault: &Fault) -> Result<()> {
         self.trace.note(format_args!("FAULT {fault}"));
+        let handing_over = self.operator.progress().handing_over;
         if self.carry_out(fault)? {
+            let cuts = matches!(
+                fault,
+                Fault::Crash { .. } | Fault::CrashAll { .. } | Fault::Network(_)
+            );
+            if handing_over && cuts {
+                self.watcher.reach(Sometimes::TransferCut);
+            }
             // Of these counts what they did.
             let counts_later = matches!(
                 fault,
@@ -81,8 +90,14 @@ impl World {
                 self.later(*lasts, Later::EndLogDisk(node, number));
                 true
             })),
-            Fault::FileDisk { who, fault, lasts } => Ok(self.resolve(*who).is_some_and(|node| {
-                self.nodes[&node].file_faults.set(Some(*fault));
+            Fault::FileDisk {
+                who,
+                database,
+                fault,
+                lasts,
+            } => Ok(self.resolve(*who).is_some_and(|node| {
+                let only = database.map(|place| self.plan.databases[place].0.clone());
+                self.nodes[&node].file_faults.set(Some(*fault), only);
                 let number = self.next_number();
                 self.file_disk_faults.insert(node, number);
                 self.later(*lasts, Later::EndFileDisk(node, number));
@@ -110,6 +125,10 @@ impl World {
                 (self.nodes.contains_key(&id) && !self.members.is_dead(id)).then_some(id)
             }
             Who::Primary => self.primary(),
+            Who::Cast(part) => self
+                .stage
+                .cast(part)
+                .and_then(|id| self.resolve(Who::Node(id))),
         }
     }
 
@@ -153,11 +172,12 @@ impl World {
     /// Ends everything that would end later.
     pub(super) fn heal_all(&mut self) {
         self.due.clear();
+        self.leave_stage();
         self.heal_network();
         self.store_faults.set(None);
         for node in self.nodes.values() {
             node.log_faults.set(None);
-            node.file_faults.set(None);
+            node.file_faults.set(None, None);
             node.file_faults.cut_after(None);
         }
         self.start_all();
@@ -182,7 +202,7 @@ impl World {
             }
             Later::EndFileDisk(node, number) => {
                 if self.file_disk_faults.get(&node) == Some(&number) {
-                    self.nodes[&node].file_faults.set(None);
+                    self.nodes[&node].file_faults.set(None, None);
                     self.trace
                         .note(format_args!("file disk of n{node} is well"));
                 }
@@ -200,6 +220,7 @@ impl World {
                 ("log sync delayed", log.delayed),
                 ("log writes failed", log.writes_failed),
                 ("log syncs failed", log.syncs_failed),
+                ("file opens failed", files.opens_failed),
                 ("file reads failed", files.reads_failed),
                 ("file writes failed", files.writes_failed),
                 ("file writes without room", files.writes_full),

@@ -47,6 +47,14 @@ impl World {
                 self.last_seen.insert(node.node, line);
             }
         }
+        self.watcher.look(&seen);
+        let newest = seen.iter().filter_map(|node| node.primary_term).max();
+        if newest > self.newest_term {
+            if self.newest_term.is_some() {
+                self.failovers_us.push(self.trace.now_us());
+            }
+            self.newest_term = newest;
+        }
         let mut wrong = Vec::new();
         for invariant in &mut self.invariants {
             if let Err(what) = invariant.look(&seen) {
@@ -56,6 +64,7 @@ impl World {
         for (property, what) in wrong {
             self.violated(property, what);
         }
+        self.seen = seen;
     }
 }
 
@@ -72,8 +81,11 @@ fn see(node: &Node, eyes: &mut Eyes) -> Option<Seen> {
         None => status.committed_index.min(status.applied_index),
     };
     let committed = see_committed(&view, node.id, start, up_to, eyes);
-    eyes.databases.extend(view.databases());
+    let databases = view.databases();
+    let names = databases.iter().map(|d| (d.id, d.name.clone()));
+    eyes.databases.extend(names);
     Some(Seen {
+        databases,
         node: node.id,
         start,
         primary_term: view.primary_term(),
@@ -144,8 +156,12 @@ fn see_log(view: &NodeView, ends: LogView, copy: &mut Copy, start: u64) -> Log {
     let mut appended = Vec::new();
     for entry in entries {
         let new = (entry.term, entry.digest);
-        if copy.entries.insert(entry.index, new) != Some(new) {
+        let old = copy.entries.insert(entry.index, new);
+        if old != Some(new) {
             appended.push(Appended {
+                transaction: entry.transaction,
+                chunk_of: entry.chunk_of,
+                replaces: old.is_some(),
                 index: entry.index,
                 term: entry.term,
                 digest: entry.digest,

@@ -44,6 +44,14 @@ impl World {
         }
     }
 
+    /// A node that is down is to run from now on.
+    pub(super) fn start_now(&mut self, node: u64) {
+        let now = self.sim.elapsed();
+        if let Some(at) = self.starts.get_mut(&node) {
+            *at = now.min(*at);
+        }
+    }
+
     /// Everything that is down is to run from now on.
     pub(super) fn start_all(&mut self) {
         let now = self.sim.elapsed();

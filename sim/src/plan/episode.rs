@@ -1,0 +1,104 @@
+//! What a plan needs for its episode, where it was not drawn.
+
+use std::time::Duration;
+
+use halite::cluster::PurgeRules;
+use halite::config::{Config, DatabaseConfig};
+use halite::database::DatabaseOptions;
+use halite_checks::Level;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+
+use super::{ClientPlan, Job, Patience, Plan, load};
+use crate::episode::Episode;
+
+/// A primary and two followers.
+const VOTERS_MIN: u64 = 3;
+/// So small that ordinary transactions come in many chunks.
+const CHUNK_BYTES: usize = 512;
+/// The same beside large transactions: more chunks than Raft queues come to a standstill.
+const CHUNK_BYTES_OF_LARGE: usize = 1 << 12;
+const ARCHIVED_EVERY: Duration = Duration::from_millis(200);
+/// A few transactions are enough for a purge.
+const EARLY_PURGE: PurgeRules = PurgeRules {
+    tail_bytes_min: 4 << 10,
+    tail_bytes_max: 16 << 10,
+    entries_min: 4,
+    bytes_min: 2 << 10,
+};
+
+/// One client each.
+const EVERY_JOB: [Job; 14] = [
+    Job::InsertRows,
+    Job::Transfer,
+    Job::AppendToLists,
+    Job::IncrementRegisters,
+    Job::IncrementRegisters,
+    Job::ReadRows(Level::Linearizable),
+    Job::ReadRows(Level::Session),
+    Job::ReadBalances(Level::Linearizable),
+    Job::ReadLists(Level::Linearizable),
+    Job::ReadRegisters(Level::Linearizable),
+    Job::ReadRegisters(Level::Session),
+    Job::Wander,
+    Job::ChangeSchema,
+    Job::ChangeDatabases,
+];
+
+/// Brings `plan` to what the episode needs.
+pub(super) fn suit(plan: &mut Plan, episode: Episode) {
+    let mut rng = SmallRng::seed_from_u64(episode.seed);
+    plan.voters = plan.voters.max(VOTERS_MIN);
+    if episode.wants_defaults() {
+        set_defaults(plan);
+    }
+    for n in plan.databases.len()..episode.databases_min() {
+        let database = [(format!("db{n}"), 4096)];
+        plan.clients.extend(load::draw(&mut rng, &database));
+        plan.databases.extend(database);
+    }
+    if episode.wants_early_purge() {
+        plan.purge = EARLY_PURGE;
+    }
+    if episode.wants_chunks() {
+        let is_large = plan.clients.iter().any(|c| c.job == Job::InsertLarge);
+        let most = if is_large {
+            CHUNK_BYTES_OF_LARGE
+        } else {
+            CHUNK_BYTES
+        };
+        plan.entry_bytes_max = plan.entry_bytes_max.min(most);
+    }
+    if episode.wants_archive() {
+        plan.archive = plan.archive.or(Some(ARCHIVED_EVERY));
+    }
+    if episode.alone {
+        plan.faults.clear();
+    }
+    plan.episode = Some(episode);
+}
+
+/// Every setting is the product's, and every workload is there.
+fn set_defaults(plan: &mut Plan) {
+    let (config, database) = (Config::default(), DatabaseOptions::default());
+    let DatabaseConfig {
+        name, page_size, ..
+    } = DatabaseConfig::named("db0");
+    plan.voters = VOTERS_MIN;
+    plan.checkpoint_wal_bytes = config.checkpoint.wal_size.bytes();
+    plan.checkpoint_idle = database.checkpoint_idle;
+    plan.entry_bytes_max = database.entry_bytes_max;
+    plan.log_cache_bytes = usize::try_from(config.log_cache.bytes()).unwrap_or(usize::MAX);
+    plan.purge = PurgeRules::default();
+    let client = |job| ClientPlan {
+        database: name.clone(),
+        job,
+        pause: Duration::from_millis(150),
+        patience: Patience {
+            call_timeout: Duration::from_secs(2),
+            retry_deadline: Duration::from_secs(4),
+        },
+    };
+    plan.clients = EVERY_JOB.map(client).to_vec();
+    plan.databases = vec![(name, page_size)];
+}
