@@ -33,15 +33,7 @@ impl Admin {
     /// What the node at `address` (`host:port`) knows of itself. Asks that node and no other.
     pub async fn status_of(&self, address: &str) -> Result<wire::StatusResponse, Error> {
         let cluster = &self.client.core.cluster;
-        let connected = cluster
-            .view()
-            .links()
-            .find(|(node, _)| *node.addr == *address)
-            .map(|(_, link)| link.channel());
-        let channel = match connected {
-            Some(channel) => channel,
-            None => cluster.connect_channel(address).await?,
-        };
+        let channel = self.channel_to(address).await?;
         let mut node = HaliteClient::new(channel);
         let answer = timeout(
             cluster.options.connect_timeout,
@@ -68,6 +60,48 @@ impl Admin {
             }
         });
         futures::future::join_all(asked).await
+    }
+
+    async fn channel_to(&self, address: &str) -> Result<Channel, Error> {
+        let cluster = &self.client.core.cluster;
+        let connected = cluster
+            .view()
+            .links()
+            .find(|(node, _)| *node.addr == *address)
+            .map(|(_, link)| link.channel());
+        match connected {
+            Some(channel) => Ok(channel),
+            None => cluster.connect_channel(address).await,
+        }
+    }
+
+    /// Has every member try again what keeps a database of this name from the log: what still does on each, empty when all is well there, or
+    /// why the member does not answer.
+    pub async fn resume_database(&self, name: &str) -> Vec<(String, Result<String, Error>)> {
+        let view = self.client.core.cluster.view();
+        let asked = view.nodes.iter().map(|node| {
+            let address = node.addr.to_string();
+            async move {
+                let resumed = self.resume_database_of(&address, name).await;
+                (address, resumed)
+            }
+        });
+        futures::future::join_all(asked).await
+    }
+
+    async fn resume_database_of(&self, address: &str, name: &str) -> Result<String, Error> {
+        let mut node = AdminClient::new(self.channel_to(address).await?);
+        let request = wire::ResumeDatabaseRequest {
+            name: name.to_owned(),
+        };
+        let call_timeout = self.client.core.cluster.options.call_timeout;
+        match timeout(call_timeout, node.resume_database(request)).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner().trouble),
+            Ok(Err(status)) => Err(Failure::from_status(&status).into_error()),
+            Err(_) => Err(Error::unavailable(format!(
+                "node did not answer in time: addr={address}"
+            ))),
+        }
     }
 
     /// Creates a database; true if it was not there. `page_size` 0 means 4096.

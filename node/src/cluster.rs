@@ -329,9 +329,22 @@ impl Cluster {
         }
     }
 
+    /// The databases of this node that do not follow their log.
+    pub(crate) fn unwell(&self) -> Vec<u64> {
+        let databases = self.shared.all_databases();
+        let unwell = databases.iter().filter(|database| !database.is_fine());
+        let shut = self.shared.databases.shut().into_iter().map(|shut| shut.id);
+        unwell
+            .map(|database| database.spec().id.get())
+            .chain(shut)
+            .collect()
+    }
+
     /// What this node says to a peer that asks who it is.
     pub(crate) async fn identify(&self, asker: u64) -> v1::IdentifyResponse {
         let identity = self.identity();
+        // Before it is asked who is not well: what is counted as applied then is in those that are.
+        let applied_index = self.applied_index();
         v1::IdentifyResponse {
             cluster_name: identity.cluster_name.clone(),
             cluster_id: identity
@@ -344,6 +357,8 @@ impl Cluster {
             initialized: self.is_initialized().await.unwrap_or(true),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             your_registered_instance_id: identity.instance_of(asker).unwrap_or_default(),
+            applied_index,
+            unwell_database_ids: self.unwell(),
         }
     }
 }

@@ -24,11 +24,13 @@ mod applied;
 mod committed_ltx;
 mod error;
 mod failure;
+mod follow;
 mod guard;
 mod host;
 mod lane;
 mod proposer;
 mod reader_pool;
+pub(crate) mod recovery;
 mod reply;
 mod sessions;
 mod snapshot;
@@ -37,12 +39,14 @@ mod statement;
 mod transaction;
 mod write_job;
 
-pub use applied::{Applied, Health, Status};
+pub use applied::{Applied, Health, Mark, Status};
 pub use committed_ltx::{ChunkSource, CommittedLtx, LtxReader};
 pub use error::{ApplyError, InstallError, OpenError};
 pub(crate) use host::queue_len;
 pub use host::{Host, SystemHost, blocking};
-pub use proposer::{CheckpointStore, Leadership, NotProposed, Proposer};
+pub use proposer::{
+    CheckpointStore, CommittedLog, Leadership, NotProposed, Proposer, Transactions,
+};
 pub use reader_pool::{ReadJob, ReaderPool, is_not_read_only};
 pub use reply::{CallReply, CallResults, ReplyReceiver, ReplySink, ReplyTo, replies};
 pub use snapshot::DatabaseSnapshot;
@@ -53,7 +57,7 @@ pub use transaction::{
 pub use write_job::{CallKey, WriteJob};
 
 use lane::inbox::Inbox;
-use lane::message::{Install, Job, Ordered, PendingApply, Task};
+use lane::message::{Install, Job, Ordered, PendingApply, Task, Told};
 use lane::shared::Shared;
 
 /// One SQLite file of this node. See the module.
@@ -106,15 +110,25 @@ impl Database {
     // ---- the log ----
 
     /// Hands over a committed entry that is on this node's own disk. One caller, in log order; the next may be handed over before the
-    /// answer has come. Resolves when the entry is visible here, or was already (then it is skipped). While the disk refuses it
-    /// ([`Health::Behind`]) it stays open and is tried again.
+    /// answer has come. Resolves when the entry is visible here, or was already (then it is skipped). A database that is not well answers
+    /// an error: it reads the entry from the log again when it can take it.
     ///
     /// # Errors
-    /// [`ApplyError`]. The channel closes if the database is shut down first.
+    /// [`ApplyError`]. The channel closes if the database is shut down first, or could not take the entry.
     pub fn apply(&self, ltx: CommittedLtx) -> oneshot::Receiver<Result<(), ApplyError>> {
         let (reply, receiver) = oneshot::channel();
         self.inbox
             .push_ordered(Ordered::Apply(PendingApply { ltx, reply }));
+        receiver
+    }
+
+    /// Says that all of its log up to `mark` is committed. A database that has less reads it from the log; one that has something else stops.
+    /// Answers as [`apply`](Self::apply) does.
+    pub fn told(&self, mark: Mark) -> oneshot::Receiver<Result<(), ApplyError>> {
+        let (reply, receiver) = oneshot::channel();
+        let replies = vec![reply];
+        self.inbox
+            .push_ordered(Ordered::Told(Told { mark, replies }));
         receiver
     }
 
@@ -213,6 +227,22 @@ impl Database {
         let (reply, receiver) = oneshot::channel();
         self.inbox.push_task(Task::Checkpoint { reply });
         receiver
+    }
+
+    /// Tries again now whatever keeps the database from its log: after a new version was installed, or a disk was mended.
+    ///
+    /// # Errors
+    /// What still keeps it. The channel closes if it panics again.
+    pub fn resume(&self) -> oneshot::Receiver<Result<(), v1::Error>> {
+        let (reply, receiver) = oneshot::channel();
+        self.inbox.push_task(Task::Resume { reply });
+        receiver
+    }
+
+    /// The first entry of the log that this database still needs because it is not well; `None` while it is.
+    pub fn oldest_needed(&self) -> Option<u64> {
+        let well = self.is_fine();
+        (!well).then(|| self.shared.applied.borrow().raft_index + 1)
     }
 
     // ---- page diff ----

@@ -24,4 +24,5 @@ mod soak;
 mod start;
 mod transactions;
 mod trouble;
+mod unwell;
 mod unwritable;

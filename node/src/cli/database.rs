@@ -1,7 +1,7 @@
 //! `halite db`: the databases of the cluster.
 
 use clap::Subcommand;
-use halite_client::DatabaseStatus;
+use halite_client::{Admin, DatabaseStatus};
 use serde_json::json;
 
 use super::GlobalArgs;
@@ -29,6 +29,8 @@ pub(crate) enum DbCommand {
         #[arg(long)]
         if_exists: bool,
     },
+    /// Have every node try again what keeps a database from its log
+    Resume { name: String },
     /// List the databases
     List,
 }
@@ -66,6 +68,7 @@ pub(crate) async fn run(command: DbCommand, global: &GlobalArgs) -> Result<Outco
                 json!({ "database": name, "dropped": dropped }),
             )?;
         }
+        DbCommand::Resume { name } => return resume(&admin, &name, global).await,
         DbCommand::List => {
             let databases = admin.list_databases().await?;
             if global.json {
@@ -76,6 +79,34 @@ pub(crate) async fn run(command: DbCommand, global: &GlobalArgs) -> Result<Outco
         }
     }
     Ok(Outcome::Good)
+}
+
+/// Good only if all members are well afterwards.
+async fn resume(admin: &Admin, name: &str, global: &GlobalArgs) -> Result<Outcome, CliError> {
+    let mut all_well = true;
+    let mut lines = Vec::new();
+    let mut nodes = Vec::new();
+    for (address, resumed) in admin.resume_database(name).await {
+        let trouble = match resumed {
+            Ok(trouble) => trouble,
+            Err(error) => error.to_string(),
+        };
+        let said = if trouble.is_empty() { "well" } else { &trouble };
+        lines.push(format!("{address}: {said}"));
+        all_well &= trouble.is_empty();
+        nodes
+            .push(json!({ "addr": address, "trouble": (!trouble.is_empty()).then_some(&trouble) }));
+    }
+    told(
+        global,
+        &lines.join("\n"),
+        json!({ "database": name, "nodes": nodes }),
+    )?;
+    Ok(if all_well {
+        Outcome::Good
+    } else {
+        Outcome::Bad
+    })
 }
 
 fn told(global: &GlobalArgs, text: &str, json: serde_json::Value) -> Result<(), CliError> {

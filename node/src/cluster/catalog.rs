@@ -5,11 +5,14 @@
 use std::collections::BTreeMap;
 
 use halite_log::{LogId, Membership};
+use halite_ltx::{Checksum, Position, Txid};
 use halite_proto::v1;
 use halite_proto::v1::command::Kind;
 use openraft::alias::StoredMembershipOf;
 
 use super::error::ClusterError;
+use crate::database::Mark;
+use crate::database::recovery::EntryId;
 
 /// Longest name of a database in bytes: it becomes a file name.
 const NAME_BYTES_MAX: usize = 128;
@@ -23,6 +26,20 @@ pub(crate) struct CatalogDatabase {
     pub(crate) name: String,
     pub(crate) page_size: u32,
     pub(crate) dropped: bool,
+    /// Its newest committed transaction. From this every node tells, after a restart too, whether its own copy is what was committed.
+    /// `None` before the first, and where an older version did not note it.
+    pub(crate) newest: Option<Mark>,
+}
+
+/// Where a committed entry stands in the history of its database.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is the newest transaction now, or was counted before.
+    Counted,
+    /// It does not follow: no node applies it.
+    Foreign(String),
+    /// There is no such database (any more).
+    NoDatabase,
 }
 
 /// How far one destination holds one database.
@@ -75,6 +92,12 @@ impl Catalog {
 
     pub(crate) fn by_name(&self, name: &str) -> Option<&CatalogDatabase> {
         self.databases().find(|d| d.name == name)
+    }
+
+    /// The entries that committed the newest transaction of each database.
+    pub(crate) fn newest_entries(&self) -> impl Iterator<Item = EntryId> {
+        let newest = self.databases().filter_map(|database| database.newest);
+        newest.map(|Mark { term, index, .. }| EntryId { term, index })
     }
 
     /// `None`: this database has not begun to be archived there.
@@ -194,9 +217,40 @@ impl Catalog {
             name: create.name,
             page_size: create.page_size,
             dropped: false,
+            newest: None,
         };
         self.databases.insert(index, database.clone());
         Ok((index, Effect::Create(database)))
+    }
+
+    /// Counts a transaction that was committed at `at`. All nodes see the same entries, so all agree on what follows and what does not: an entry
+    /// that was made for another content than the one committed can only be of a node whose copy is wrong.
+    pub(crate) fn commit(&mut self, ltx: &v1::LtxCommand, at: &LogId) -> Standing {
+        let database = self.databases.get_mut(&ltx.database_id);
+        let Some(database) = database.filter(|database| !database.dropped) else {
+            return Standing::NoDatabase;
+        };
+        let (term, index) = (at.committed_leader_id().term, at.index());
+        if let Some(newest) = &database.newest {
+            // A start goes over what the copy of the catalog has seen already.
+            if index <= newest.index {
+                return Standing::Counted;
+            }
+            let here = newest.position;
+            if Txid::new(ltx.txid) != here.txid.next() || ltx.pre_checksum != here.checksum.get() {
+                return Standing::Foreign(format!(
+                    "a transaction does not follow what is committed: index={index} txid={} pre_checksum={:016x} committed={here}",
+                    ltx.txid, ltx.pre_checksum
+                ));
+            }
+        }
+        let position = Position::new(Txid::new(ltx.txid), Checksum::new(ltx.post_checksum));
+        database.newest = Some(Mark {
+            position,
+            term,
+            index,
+        });
+        Standing::Counted
     }
 
     /// All up to `applied` is in; `before_open` is the point before the first chunk of what is not closed there.
@@ -237,6 +291,12 @@ impl Catalog {
                     name: d.name.clone(),
                     page_size: d.page_size,
                     dropped: d.dropped,
+                    position: d.newest.map(|newest| v1::CommittedPosition {
+                        txid: newest.position.txid.get(),
+                        checksum: newest.position.checksum.get(),
+                        raft_index: newest.index,
+                        raft_term: newest.term,
+                    }),
                 })
                 .collect(),
             nodes: self
@@ -288,6 +348,14 @@ impl Catalog {
                         name: d.name,
                         page_size: d.page_size,
                         dropped: d.dropped,
+                        newest: d.position.map(|newest| Mark {
+                            position: Position::new(
+                                Txid::new(newest.txid),
+                                Checksum::new(newest.checksum),
+                            ),
+                            term: newest.raft_term,
+                            index: newest.raft_index,
+                        }),
                     };
                     (database.id, database)
                 })
@@ -357,6 +425,63 @@ mod tests {
         assert_eq!(catalog.apply(10, drop).1, Effect::None);
         assert!(catalog.by_name("app").is_none());
         assert_eq!(catalog.apply(11, create("app")).0.database_id, 11);
+    }
+
+    #[test]
+    fn only_what_follows_is_counted_and_once() {
+        let mut catalog = Catalog::default();
+        catalog.apply(7, create("app"));
+        let ltx = |txid, pre_checksum, post_checksum| v1::LtxCommand {
+            database_id: 7,
+            txid,
+            pre_checksum: Checksum::new(pre_checksum).get(),
+            post_checksum: Checksum::new(post_checksum).get(),
+            ..v1::LtxCommand::default()
+        };
+        let at = |index| LogId::new_term_index(2, index);
+        let newest = |catalog: &Catalog| {
+            let newest = catalog.database(7).and_then(|database| database.newest);
+            newest.map(|newest| (newest.position.txid.get(), newest.index))
+        };
+        assert_eq!(newest(&catalog), None);
+        assert_eq!(catalog.commit(&ltx(1, 0, 10), &at(8)), Standing::Counted);
+        assert_eq!(catalog.commit(&ltx(2, 10, 20), &at(9)), Standing::Counted);
+        // A copy on disk is of an older point: the entries come once more.
+        let mut copy = Catalog::from_wire(catalog.to_wire()).expect("parses");
+        assert_eq!(copy.commit(&ltx(1, 0, 10), &at(8)), Standing::Counted);
+        assert_eq!(newest(&copy), Some((2, 9)));
+        // The same transaction id once more, another content, a gap.
+        for foreign in [ltx(2, 10, 21), ltx(3, 21, 30), ltx(4, 20, 40)] {
+            let standing = copy.commit(&foreign, &at(10));
+            assert!(matches!(standing, Standing::Foreign(_)), "{standing:?}");
+        }
+        assert_eq!(copy.commit(&ltx(3, 20, 30), &at(11)), Standing::Counted);
+        assert_eq!(newest(&copy), Some((3, 11)));
+        let drop = Kind::DropDatabase(v1::DropDatabaseCommand { database_id: 7 });
+        copy.apply(12, drop);
+        assert_eq!(copy.commit(&ltx(4, 30, 40), &at(13)), Standing::NoDatabase);
+    }
+
+    #[test]
+    fn catalog_of_an_older_version_knows_no_positions() {
+        let mut catalog = Catalog::default();
+        catalog.apply(7, create("app"));
+        let mut wire = catalog.to_wire();
+        wire.databases[0].position = None;
+        let mut old = Catalog::from_wire(wire).expect("parses");
+        let ltx = v1::LtxCommand {
+            database_id: 7,
+            txid: 41,
+            pre_checksum: 40,
+            post_checksum: 41,
+            ..v1::LtxCommand::default()
+        };
+        let at = LogId::new_term_index(2, 50);
+        assert_eq!(old.commit(&ltx, &at), Standing::Counted);
+        assert_eq!(
+            old.database(7).and_then(|d| d.newest).map(|n| n.index),
+            Some(50)
+        );
     }
 
     #[test]

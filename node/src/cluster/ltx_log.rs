@@ -195,6 +195,7 @@ pub(crate) fn transactions(
 ) -> impl Iterator<Item = io::Result<CommittedLtx>> + Send + use<> {
     let open = OpenChunks::default();
     let reader = log.clone();
+    let mut before: Option<(u64, u64)> = None;
     entries(log, from, to).filter_map(move |entry| {
         let entry = match entry {
             Ok(entry) => entry,
@@ -211,7 +212,16 @@ pub(crate) fn transactions(
         let chunks = open.follow(index, &content, Point::default);
         match content {
             Content::Command(Kind::Ltx(ltx)) if ltx.database_id == database_id => {
-                committed(ltx, index, term, chunks, &reader).map(Ok)
+                let (txid, checksums) = (ltx.txid, (ltx.pre_checksum, ltx.post_checksum));
+                let ltx = committed(ltx, index, term, chunks, &reader)?;
+                // What does not follow was passed over by every node.
+                if before.is_some_and(|(last, post)| {
+                    txid <= last || txid == last + 1 && checksums.0 != post
+                }) {
+                    return None;
+                }
+                before = Some((txid, checksums.1));
+                Some(Ok(ltx))
             }
             _ => None,
         }
@@ -233,6 +243,20 @@ pub(crate) fn start_of(log: &LogStore, database_id: u64, wanted: u64, to: u64) -
     Ok(low)
 }
 
+/// The term of the entry at `index`, if the log holds it and it can be read. Blocks on the disk.
+pub(crate) fn term_at(log: &LogStore, index: u64) -> Option<u64> {
+    if !log.indexes().contains(&index) {
+        return None;
+    }
+    let entry = entries(log, index, index).next()?.ok()?;
+    Some(entry.log_id.committed_leader_id().term)
+}
+
+/// All chunks of the transaction are there.
+pub(crate) fn is_whole(command: &v1::LtxCommand, chunks: &[u64]) -> bool {
+    command.chunks == 0 || chunks.len() == command.chunks as usize
+}
+
 /// A closing entry together with the chunks it closes, which lie at `chunks`.
 ///
 /// `None` for a transaction with a hole: a chunk was refused while its closing entry was not, since leadership moved in between.
@@ -244,12 +268,12 @@ pub(crate) fn committed(
     chunks: Vec<u64>,
     log: &LogStore,
 ) -> Option<CommittedLtx> {
+    if !is_whole(&command, &chunks) {
+        return None;
+    }
     let chunks = if command.chunks == 0 {
         None
     } else {
-        if chunks.len() != command.chunks as usize {
-            return None;
-        }
         Some(LogChunks::new(log.clone(), chunks) as Arc<dyn ChunkSource>)
     };
     Some(CommittedLtx {

@@ -18,9 +18,10 @@ use super::catalog::CatalogDatabase;
 use super::command;
 use super::ltx_log;
 use super::state_machine::{Shared, StateMachine};
+use crate::database::recovery::{self, EntryId};
 use crate::database::{
-    CheckpointStore, Database, DatabaseId, DatabaseOptions, DatabaseSpec, Leadership, NotProposed,
-    OpenError, Proposer, Redo, blocking,
+    CheckpointStore, CommittedLog, Database, DatabaseId, DatabaseOptions, DatabaseSpec, Leadership,
+    Mark, NotProposed, OpenError, Proposer, Redo, Transactions, blocking,
 };
 
 /// Why a database of this node cannot be opened.
@@ -107,27 +108,51 @@ impl Opener {
 
     /// What is known of a database beyond its file.
     fn redo(&self, database: &CatalogDatabase, to: u64, owed: u64) -> Result<Redo, OpenerError> {
-        let checkpoint = self
-            .checkpoint(database.id, DONE)
-            .map_err(OpenerError::Storage)?;
-        let from = checkpoint.as_ref().map_or(database.id, |c| c.raft_index);
-        let checkpoint = checkpoint.unwrap_or_else(|| v1::DatabaseCheckpoint {
+        let noted = |field| {
+            self.checkpoint(database.id, field)
+                .map_err(OpenerError::Storage)
+        };
+        let checkpoint = noted(DONE)?.unwrap_or_else(|| v1::DatabaseCheckpoint {
             raft_index: database.id,
             ..v1::DatabaseCheckpoint::default()
         });
-        // What was purged since holds nothing of this database that the checkpoint lacks (see `purge`), unless a snapshot took its place.
-        let held = self.log.indexes();
-        let (first, last) = (held.start.max(from + 1), to.min(held.end.saturating_sub(1)));
-        let entries = ltx_log::transactions(&self.log, database.id, first, last);
-        let target = self
-            .checkpoint(database.id, TARGET)
-            .map_err(OpenerError::Storage)?;
-        // A target beyond `to` is of a snapshot that was not finished.
-        let reached = target.filter(|k| k.raft_index <= to).map_or(0, |k| k.txid);
+        let target = noted(TARGET)?.map(|k| (entry_id(&k), k.txid));
+        let plan = recovery::of_database(
+            to,
+            self.log.indexes().start,
+            checkpoint.raft_index,
+            target,
+            |index| ltx_log::term_at(&self.log, index),
+        );
+        let last = plan.last.min(self.log.indexes().end.saturating_sub(1));
+        let entries = ltx_log::transactions(&self.log, database.id, plan.first, last);
         Ok(Redo {
             checkpoint: Some(checkpoint),
             entries: Box::new(entries),
-            reached: reached.max(owed),
+            reached: plan.reached.max(owed),
+            committed: self.newest_up_to(database, to),
+            to,
+            log: Some(self.committed_log(database.id)),
+        })
+    }
+
+    /// The newest transaction that the redo has to lead to. While the node runs, more may be committed than up to `to`: whoever opens the
+    /// database hands it over afterwards.
+    fn newest_up_to(&self, database: &CatalogDatabase, to: u64) -> Option<Mark> {
+        match self.proposer.shared.get() {
+            None => database.newest,
+            Some(_) => {
+                let newest = self.committed_log(database.id).newest();
+                newest.filter(|newest| newest.index <= to)
+            }
+        }
+    }
+
+    fn committed_log(&self, database_id: u64) -> Arc<dyn CommittedLog> {
+        Arc::new(LogOfDatabase {
+            database_id,
+            log: self.log.clone(),
+            proposer: self.proposer.clone(),
         })
     }
 
@@ -243,6 +268,14 @@ pub(crate) fn databases_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("db")
 }
 
+/// The entry that a checkpoint ends with.
+pub(crate) fn entry_id(checkpoint: &v1::DatabaseCheckpoint) -> EntryId {
+    EntryId {
+        term: checkpoint.raft_term,
+        index: checkpoint.raft_index,
+    }
+}
+
 /// Up to where the checkpoints lead that were begun last, one for each database.
 pub(crate) fn targets(log: &LogStore) -> io::Result<Vec<v1::DatabaseCheckpoint>> {
     let meta = log.meta_of_databases().map_err(io::Error::other)?;
@@ -280,13 +313,44 @@ impl CheckpointStore for MetaCheckpoints {
             .map_err(io::Error::other)
     }
 
-    fn save_done(&self, db: DatabaseId, c: &v1::DatabaseCheckpoint) -> io::Result<()> {
+    fn save_done(
+        &self,
+        db: DatabaseId,
+        c: &v1::DatabaseCheckpoint,
+        durable: bool,
+    ) -> io::Result<()> {
         self.log
             .meta_put_blocking(
                 vec![(key(db.get(), DONE), Some(c.encode_to_vec().into()))],
-                false,
+                durable,
             )
             .map_err(io::Error::other)
+    }
+}
+
+/// The committed transactions of one database, as catalog and log know them.
+struct LogOfDatabase {
+    database_id: u64,
+    log: LogStore,
+    proposer: Arc<RaftProposer>,
+}
+
+impl CommittedLog for LogOfDatabase {
+    fn newest(&self) -> Option<Mark> {
+        let shared = self.proposer.shared.get()?.upgrade()?;
+        let catalog = shared.catalog.lock();
+        catalog.database(self.database_id)?.newest
+    }
+
+    fn transactions(&self, first: u64, last: u64) -> Transactions {
+        let held = self.log.indexes();
+        let (first, last) = (first.max(held.start), last.min(held.end.saturating_sub(1)));
+        Box::new(ltx_log::transactions(
+            &self.log,
+            self.database_id,
+            first,
+            last,
+        ))
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::snapshot::SnapshotData;
+use super::snapshot::{SnapshotData, Staged};
 use super::state_machine::StateMachine;
 use super::{Cluster, convert, page_diff};
 
@@ -47,6 +47,20 @@ fn malformed(error: convert::Malformed) -> Status {
 
 fn fatal(error: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("raft has stopped on this node: {error}"))
+}
+
+impl PeerService {
+    /// Installs what was pulled of databases that are here; gives back the rest.
+    async fn install_known(&self, staged: Vec<Staged>) -> Result<Vec<Staged>, Status> {
+        let mut unknown = Vec::new();
+        for staged in staged {
+            match self.cluster.shared().database_by_id(staged.database_id) {
+                Some(database) => staged.install(&database, self.cluster.host()).await?,
+                None => unknown.push(staged),
+            }
+        }
+        Ok(unknown)
+    }
 }
 
 #[tonic::async_trait]
@@ -154,6 +168,9 @@ impl Peer for PeerService {
                 Status::invalid_argument(format!("the sender is no member: node_id={from}"))
             })?;
         let staged = page_diff::pull_all(&self.cluster, from, &addr, &catalog).await?;
+        // What comes in is committed, so it may go in before Raft takes the snapshot: a database whose disk refuses, or that a reader keeps
+        // from its file, fails this attempt and not the node. Raft is told of the snapshot only when the files hold it.
+        let staged = self.install_known(staged).await?;
         let snapshot: SnapshotOf<TypeConfig, SnapshotData> = openraft::Snapshot {
             meta,
             snapshot: SnapshotData { catalog, staged },

@@ -1,9 +1,14 @@
 //! What may leave the log: entries that are applied and checkpointed here, archived where an archive is configured (up to a
 //! cap), and not needed by the tail kept for slow followers.
+//!
+//! A database that is not well holds what it still needs. It lets go only of what a primary that is well surely has: what nobody
+//! else is known to hold stays, whatever room it takes.
 
 use super::Cluster;
 use super::error::ClusterError;
+use super::formation::identify;
 use super::opener;
+use crate::database::Health;
 
 /// When purging begins, and when it is worth it. Settings only for the simulation, whose logs are small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub(crate) struct Limits {
     pub(crate) checkpointed: u64,
     /// Least over all followers and archives; ignored when the log has grown past the cap.
     pub(crate) wanted_by_others: u64,
+    /// Least over databases that are not well, as long as nobody else is known to hold what they lack.
+    pub(crate) wanted_by_unwell: u64,
     pub(crate) log_bytes: u64,
 }
 
@@ -51,6 +58,15 @@ pub(crate) fn purge_to(rules: &PurgeRules, limits: Limits) -> Option<u64> {
         return None;
     }
     let mut to = limits.applied.min(limits.checkpointed);
+    #[cfg(feature = "planted-bugs")]
+    let limits = match halite_planted::on(halite_planted::Bug::UnwellForgottenByRestart) {
+        true => Limits {
+            wanted_by_unwell: limits.applied,
+            ..limits
+        },
+        false => limits,
+    };
+    to = to.min(limits.wanted_by_unwell);
     if limits.log_bytes < rules.tail_bytes_max {
         to = to.min(limits.wanted_by_others);
     }
@@ -69,7 +85,15 @@ pub(crate) async fn purge(cluster: &Cluster) -> Result<(), ClusterError> {
         .first_index()
         .map_or(applied, |index| index.saturating_sub(1));
     let mut wanted_by_others = applied;
+    let mut wanted_by_unwell = applied;
     for database in shared.all_databases() {
+        if let Some(needed) = database.oldest_needed() {
+            let needs_repair = matches!(*database.health().borrow(), Health::NeedsRepair { .. });
+            if may_let_go(cluster, database.spec().id.get(), needs_repair).await {
+                continue;
+            }
+            wanted_by_unwell = wanted_by_unwell.min(needed.saturating_sub(1));
+        }
         let id = database.spec().id.get();
         let done = shared
             .opener
@@ -92,11 +116,14 @@ pub(crate) async fn purge(cluster: &Cluster) -> Result<(), ClusterError> {
             }
         }
     }
-    // What passes a database that cannot be opened is kept for it, up to the cap: then its pages are pulled.
+    // What passes a database that cannot be opened is kept for it in the same way.
     for shut in shared.databases.shut() {
+        if may_let_go(cluster, shut.id, false).await {
+            continue;
+        }
         let done = shared.opener.checkpoint(shut.id, opener::DONE);
         let done = done.map_err(|e| ClusterError::internal(e.to_string()))?;
-        wanted_by_others = wanted_by_others.min(done.map_or(shut.id, |c| c.raft_index));
+        wanted_by_unwell = wanted_by_unwell.min(done.map_or(shut.id, |c| c.raft_index));
     }
     if let Some(replication) = &cluster.metrics().replication {
         let slowest = replication
@@ -110,11 +137,17 @@ pub(crate) async fn purge(cluster: &Cluster) -> Result<(), ClusterError> {
         applied,
         checkpointed,
         wanted_by_others,
+        wanted_by_unwell,
         log_bytes: shared.log.log_bytes(),
     };
     let Some(to) = purge_to(&cluster.options.purge, limits) else {
         return Ok(());
     };
+    // From then on nothing else may say what had been committed: a database that lacks it has to know at the next start.
+    shared
+        .persist_catalog(true)
+        .await
+        .map_err(|e| ClusterError::internal(format!("catalog not saved: {e}")))?;
     // openraft purges only what a snapshot covers; ours costs nothing.
     let stopped = |e: openraft::error::Fatal<halite_log::TypeConfig>| {
         ClusterError::unavailable(e.to_string())
@@ -128,6 +161,23 @@ pub(crate) async fn purge(cluster: &Cluster) -> Result<(), ClusterError> {
         .map_err(stopped)?;
     tracing::debug!(to, "purging log");
     Ok(())
+}
+
+/// What a database that is not well lacks may go: the primary has it, and it comes from there by page diff. One that could catch up by itself
+/// keeps it as long as the log has room.
+async fn may_let_go(cluster: &Cluster, id: u64, needs_repair: bool) -> bool {
+    let room = cluster.shared().log.log_bytes() < cluster.options.purge.tail_bytes_max;
+    if room && !needs_repair {
+        return false;
+    }
+    let applied = cluster.applied_index();
+    let Some(primary) = cluster.other_primary() else {
+        return false;
+    };
+    let answer = identify(cluster, primary.node_id, &primary.addr).await;
+    answer.is_ok_and(|primary| {
+        primary.applied_index >= applied && !primary.unwell_database_ids.contains(&id)
+    })
 }
 
 #[cfg(test)]
@@ -147,7 +197,20 @@ mod tests {
             applied: 100_000,
             checkpointed: 90_000,
             wanted_by_others: 80_000,
+            wanted_by_unwell: 100_000,
             log_bytes: RULES.tail_bytes_min,
+        }
+    }
+
+    #[test]
+    fn database_that_is_not_well_holds_the_log_whatever_room_it_takes() {
+        for log_bytes in [RULES.tail_bytes_min, RULES.tail_bytes_max * 2] {
+            let limits = Limits {
+                wanted_by_unwell: 60_000,
+                log_bytes,
+                ..limits()
+            };
+            assert_eq!(purge_to(&RULES, limits), Some(60_000));
         }
     }
 
@@ -212,6 +275,7 @@ mod tests {
             applied: 400,
             checkpointed: 390,
             wanted_by_others: 395,
+            wanted_by_unwell: 400,
             log_bytes: 400 << 20,
         };
         assert_eq!(purge_to(&RULES, few), Some(390));

@@ -17,12 +17,14 @@ const ROOM_BYTES_MIN: u64 = 16 << 20;
 const ROOM_PART_MIN: u64 = 10;
 /// Where no node is better off, leadership must not go round and round.
 const HAND_OVER_EVERY: Duration = Duration::from_secs(5);
+/// Where the primary has nothing to give, its disk and this one's are not to be read all the time.
+const PULL_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(cluster: Arc<Cluster>) {
     let mut stopping = cluster.stopping.subscribe();
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut next_hand_over = Instant::now();
+    let (mut next_hand_over, mut next_pull) = (Instant::now(), Instant::now());
     loop {
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return,
@@ -30,7 +32,7 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
         }
         let full =
             no_room(&cluster).map(|free| format!("the disk is almost full: free_bytes={free}"));
-        let mut troubles = Troubles::default();
+        let (mut troubles, mut pulled) = (Troubles::default(), false);
         let mut reasons = Vec::new();
         for shut in cluster.shared().databases.shut() {
             if let Some(why) = shut.trouble {
@@ -43,18 +45,26 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
             let health = database.status().health;
             match &health {
                 Health::Fine => continue,
-                Health::NeedsRepair { why, .. } if !cluster.raft().is_leader() => {
-                    repair(&cluster, database.clone(), why).await;
+                Health::NeedsRepair { why, .. } | Health::Parked { why, .. }
+                    if !cluster.raft().is_leader() =>
+                {
+                    if Instant::now() >= next_pull {
+                        repair(&cluster, database.clone(), why).await;
+                        pulled = true;
+                    }
                     continue;
                 }
                 // A primary that cannot write, or has nobody to pull pages from, makes room for one that is sound.
                 Health::Behind { .. } => {}
-                Health::NeedsRepair { .. } => {
+                Health::NeedsRepair { .. } | Health::Parked { .. } => {
                     troubles.to_pull.insert(name.clone());
                 }
             }
             reasons.push(format!("database {name}: {}", health.trouble()));
             troubles.databases.insert(name.clone());
+        }
+        if pulled {
+            next_pull = Instant::now() + PULL_EVERY;
         }
         if (full.is_none() && reasons.is_empty())
             || !cluster.raft().is_leader()

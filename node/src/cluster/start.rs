@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::catalog::{Catalog, Effect};
+use super::catalog::{Catalog, Effect, Standing};
 use super::command::Content;
 use super::databases::{self, Capacity, Databases};
 use super::error::ClusterError;
@@ -38,6 +38,7 @@ use super::role::{self, Role};
 use super::state_machine::{Shared, StateMachine, catalog_key};
 use super::transport::{Connector, Transport};
 use super::{Cluster, chores, repair};
+use crate::database::recovery::{self, EntryId, Evidence};
 use crate::database::{DatabaseOptions, Host, blocking};
 use crate::staging_file::staging_dir;
 
@@ -321,22 +322,26 @@ async fn recover(
         catalog.advance(purged, None);
     }
     let known = catalog.point.applied.as_ref().map_or(0, LogId::index);
-    // A follower may hear what is committed before it has it.
-    let last = log.indexes().end.saturating_sub(1);
-    let committed = log.committed_log_id().as_ref().map_or(0, LogId::index);
-    let mut to = known.max(committed.min(last));
     let targets = opener::targets(&log).map_err(|e| corrupt(format!("checkpoints: {e}")))?;
-    for target in targets {
-        // What lies beyond this log came by page diff, in a snapshot that was not finished: the log says nothing of it, and what it does
-        // not prove to be committed must not be replayed.
-        if target.raft_index <= last {
-            to = to.max(target.raft_index);
-        }
-    }
+    let evidence = Evidence {
+        known,
+        last: log.indexes().end.saturating_sub(1),
+        committed: log.committed_log_id().map(|id| EntryId {
+            term: id.committed_leader_id().term,
+            index: id.index(),
+        }),
+        seen: targets
+            .iter()
+            .map(opener::entry_id)
+            .chain(catalog.newest_entries())
+            .collect(),
+    };
+    let to = recovery::redo_to(&evidence, |index| ltx_log::term_at(&log, index));
     #[cfg(feature = "planted-bugs")]
-    if halite_planted::on(halite_planted::Bug::RedoPastCommitted) {
-        to = to.max(log.indexes().end.saturating_sub(1));
-    }
+    let to = match halite_planted::on(halite_planted::Bug::RedoPastCommitted) {
+        true => to.max(evidence.last),
+        false => to,
+    };
     let open_chunks = OpenChunks::default();
     let first = log.indexes().start.max(known + 1);
     for entry in ltx_log::entries(&log, first, to) {
@@ -377,11 +382,18 @@ fn replay_metadata(
 ) -> Result<(), ClusterError> {
     let log_id = entry.log_id();
     let content = Content::of(entry.payload)?;
-    open_chunks.follow(log_id.index(), &content, || catalog.whole().clone());
+    let chunks = open_chunks.follow(log_id.index(), &content, || catalog.whole().clone());
     match content {
         Content::Membership(membership) => catalog.set_membership(log_id, membership),
-        // Page data is the databases' own business.
-        Content::Blank | Content::Command(Kind::Ltx(_) | Kind::Chunk(_)) => {}
+        Content::Blank | Content::Command(Kind::Chunk(_)) => {}
+        // Page data is the databases' own business, but not what it leads to.
+        Content::Command(Kind::Ltx(ltx)) => {
+            if ltx_log::is_whole(&ltx, &chunks)
+                && let Standing::Foreign(why) = catalog.commit(&ltx, &log_id)
+            {
+                warn!(why, "a committed transaction is passed over");
+            }
+        }
         Content::Command(metadata) => {
             let (_, effect) = catalog.apply(log_id.index(), metadata);
             // The files follow from the catalog when all is replayed.

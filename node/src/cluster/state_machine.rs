@@ -24,7 +24,7 @@ use prost::Message as _;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info};
 
-use super::catalog::{Catalog, CatalogDatabase, Effect, Point, Stored};
+use super::catalog::{Catalog, CatalogDatabase, Effect, Point, Standing, Stored};
 use super::command::{self, Content};
 use super::databases::{self, Databases, Passed};
 use super::error::ClusterError;
@@ -34,7 +34,9 @@ use super::ltx_log::{self, OpenChunks};
 use super::opener::Opener;
 use super::role::Role;
 use super::snapshot::{SnapshotBuilder, SnapshotData, Staged, of_catalog};
-use crate::database::{ApplyError, Database, DatabaseId, Health, Leadership, ReaderPool, blocking};
+use crate::database::{
+    ApplyError, Database, DatabaseId, Health, Leadership, Mark, ReaderPool, blocking,
+};
 
 /// How often a wait for the disk looks whether the disk has failed.
 const FAILURE_CHECK: Duration = Duration::from_millis(200);
@@ -101,7 +103,7 @@ impl Shared {
             .learn(&catalog.cluster_id, catalog.nodes.clone());
     }
 
-    async fn persist_catalog(&self, sync: bool) -> io::Result<()> {
+    pub(crate) async fn persist_catalog(&self, sync: bool) -> io::Result<()> {
         let bytes = self.catalog.lock().to_wire().encode_to_vec();
         self.log
             .meta_put(vec![(catalog_key(), Some(bytes.into()))], sync)
@@ -158,6 +160,18 @@ impl StateMachine {
     fn apply_ltx(&self, ltx: v1::LtxCommand, log_id: &LogId, chunks: Vec<u64>) -> Option<Pending> {
         let (database_id, proposal_id) = (ltx.database_id, ltx.proposal_id);
         let (index, term) = (log_id.index(), log_id.committed_leader_id().term);
+        if ltx_log::is_whole(&ltx, &chunks)
+            && let Some(committed) = self.foreign(&ltx, log_id)
+        {
+            let database = self.shared.database_by_id(database_id)?;
+            database.refuse(proposal_id);
+            let visible = database.told(committed);
+            return Some(Pending {
+                index,
+                database,
+                visible,
+            });
+        }
         let committed = ltx_log::committed(ltx, index, term, chunks, &self.shared.log);
         let Some(committed) = committed else {
             self.shared.database_by_id(database_id)?.refuse(proposal_id);
@@ -171,6 +185,19 @@ impl StateMachine {
             database,
             visible,
         })
+    }
+
+    /// Counts the transaction in the catalog. One that does not follow what is committed is applied by no node: what is committed instead.
+    fn foreign(&self, ltx: &v1::LtxCommand, log_id: &LogId) -> Option<Mark> {
+        let mut catalog = self.shared.catalog.lock();
+        let Standing::Foreign(why) = catalog.commit(ltx, log_id) else {
+            return None;
+        };
+        error!(
+            why,
+            "a committed transaction is passed over: the copy of the node that made it is wrong"
+        );
+        catalog.database(ltx.database_id)?.newest
     }
 
     /// Until the entry is on this disk. A log whose disk failed says so, or this would wait for ever.
@@ -258,7 +285,23 @@ impl StateMachine {
                 self.install_database(database, staged, index).await;
             }
         }
+        let newest: Vec<_> = catalog
+            .databases()
+            .filter_map(|d| Some((d.id, d.newest?)))
+            .collect();
         *self.shared.catalog.lock() = catalog;
+        // Whatever was installed: it has to reach what the snapshot says is committed.
+        let mut pending = Vec::new();
+        for (id, mark) in newest {
+            if let Some(database) = self.shared.database_by_id(id) {
+                pending.push(Pending {
+                    index: mark.index,
+                    visible: database.told(mark),
+                    database,
+                });
+            }
+        }
+        settle(&mut pending).await;
         self.shared.open_chunks.clear();
         self.shared.publish_identity();
         self.shared.persist_catalog(true).await?;
@@ -408,7 +451,8 @@ async fn settle(pending: &mut Vec<Pending>) {
             }
             Err(_) => error!(
                 index,
-                "the database stopped before it applied the transaction"
+                database = %database.spec().name,
+                "the database did not take the transaction"
             ),
         }
     }

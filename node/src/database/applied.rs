@@ -1,4 +1,4 @@
-//! [`Applied`], [`Health`] and [`Status`]: where a database stands on this node. Values only.
+//! [`Applied`], [`Mark`], [`Health`] and [`Status`]: where a database stands on this node. Values only.
 
 use halite_ltx::Position;
 
@@ -9,6 +9,8 @@ pub struct Applied {
     pub position: Position,
     /// Raft index of the entry that led here; 0 before the first.
     pub raft_index: u64,
+    /// Term of that entry; 0 if it is not known.
+    pub raft_term: u64,
     /// Size in pages.
     pub page_count: u32,
 }
@@ -18,8 +20,20 @@ impl Applied {
     pub const ZERO: Applied = Applied {
         position: Position::ZERO,
         raft_index: 0,
+        raft_term: 0,
         page_count: 0,
     };
+}
+
+/// A committed transaction: where it leads to, and the entry that committed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// TXID and checksum after it.
+    pub position: Position,
+    /// Raft term of the entry; 0 if it is not known.
+    pub term: u64,
+    /// Raft index of the entry.
+    pub index: u64,
 }
 
 /// Whether the database can follow its log.
@@ -42,6 +56,14 @@ pub enum Health {
         /// Reads may go on: what is visible was committed. False if the file's content is unproven.
         readable: bool,
     },
+    /// An entry made the lane panic: the database stays where it is until an operator has it tried again, or a page diff leads past the
+    /// entry.
+    Parked {
+        /// Which entry, and what the panic said.
+        why: String,
+        /// Reads at level `local` may go on: what is visible was committed.
+        readable: bool,
+    },
 }
 
 impl Health {
@@ -49,7 +71,9 @@ impl Health {
     pub fn trouble(&self) -> &str {
         match self {
             Health::Fine => "",
-            Health::Behind { why, .. } | Health::NeedsRepair { why, .. } => why,
+            Health::Behind { why, .. }
+            | Health::NeedsRepair { why, .. }
+            | Health::Parked { why, .. } => why,
         }
     }
 
@@ -57,7 +81,9 @@ impl Health {
     pub fn readable(&self) -> bool {
         match self {
             Health::Fine => true,
-            Health::Behind { readable, .. } | Health::NeedsRepair { readable, .. } => *readable,
+            Health::Behind { readable, .. }
+            | Health::NeedsRepair { readable, .. }
+            | Health::Parked { readable, .. } => *readable,
         }
     }
 }

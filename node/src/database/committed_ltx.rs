@@ -7,7 +7,13 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use halite_ltx::{Checksum, Position, Txid};
 use halite_proto::v1;
+
+use super::Mark;
+
+/// What an entry takes in memory beside its data.
+const ENTRY_BYTES: usize = 512;
 
 /// The chunk entries of one large transaction, read back from the log piece by piece.
 pub trait ChunkSource: Send + Sync {
@@ -32,6 +38,21 @@ pub struct CommittedLtx {
 }
 
 impl CommittedLtx {
+    /// Where it leads to.
+    pub fn mark(&self) -> Mark {
+        let checksum = Checksum::new(self.command.post_checksum);
+        Mark {
+            position: Position::new(Txid::new(self.command.txid), checksum),
+            term: self.term,
+            index: self.index,
+        }
+    }
+
+    /// What it takes in memory. Chunks stay in the log.
+    pub(crate) fn bytes(&self) -> usize {
+        ENTRY_BYTES + self.command.data.len()
+    }
+
     /// The LTX bytes from the start, whether they came inline or in chunks.
     pub fn reader(&self) -> LtxReader {
         LtxReader {

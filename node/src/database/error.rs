@@ -90,6 +90,18 @@ pub enum ApplyError {
         /// What the database has.
         found: Checksum,
     },
+    /// The transaction is here with another content than the one that is committed: what is here was never committed.
+    #[error(
+        "history forked: what is here was never committed txid={txid} committed_checksum={committed} checksum={found}"
+    )]
+    Forked {
+        /// Which transaction.
+        txid: Txid,
+        /// What is committed.
+        committed: Checksum,
+        /// What is here.
+        found: Checksum,
+    },
     /// The entry's bytes are damaged, or lead to another content than it says.
     #[error("entry cannot be applied txid={txid}: {reason}")]
     Corrupt {

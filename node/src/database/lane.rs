@@ -1,41 +1,44 @@
 //! The lane: the one thread that owns a database's writer and applier.
 //!
 //! It takes one thing after the other from its [`inbox`](inbox::Inbox): entries to apply, batches of jobs, an interactive transaction, a checkpoint.
-//! Nothing here decides whether a commit is good: see [`gate`].
+//! Nothing here decides whether a commit is good (see [`gate`]), nor whether the database is well (see [`Follow`]).
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use halite_ltx::Txid;
 use halite_pager::{Applier, CapturedTransaction, OpenOptions, PagerError, Writer};
 use halite_proto::v1;
 use prost::Message;
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
+use super::follow::Follow;
 use super::guard::Guard;
 use super::sessions::Sessions;
 use super::snapshot::DatabaseSnapshot;
 use super::{
-    Applied, CheckpointStore, Database, DatabaseOptions, DatabaseSpec, Health, Host, Leadership,
-    OpenError, Proposer, Redo, WriteJob, failure, statement,
+    Applied, CheckpointStore, CommittedLog, Database, DatabaseOptions, DatabaseSpec, Health, Host,
+    Leadership, Mark, OpenError, Proposer, Redo, WriteJob, failure, statement,
 };
+use catch_up::Rereading;
 use gate::{Armed, LaneGate};
 use inbox::{Gather, Inbox};
 use message::{Job, Ordered, PendingApply, Task, Work};
-use missed::Missed;
-use redo::Unfinished;
+use redo_spool::RedoSpool;
 use shared::Shared;
 
 mod apply;
 mod batch;
+mod catch_up;
 mod checkpoint;
 mod gate;
 pub(super) mod inbox;
+mod install;
 mod interactive;
 pub(super) mod message;
-mod missed;
+mod orphan;
+mod park;
 mod redo;
 mod redo_spool;
 pub(super) mod shared;
@@ -63,9 +66,20 @@ struct Lane {
     /// While the lane is open.
     leadership: Option<Leadership>,
     applied: Applied,
-    /// The newest transaction that it was ever handed, here or in the log at the start: below it, it is not well.
-    owed: Txid,
-    missed: Missed,
+    follow: Follow,
+    /// Where entries are read again that could not be taken when they came.
+    log: Option<Arc<dyn CommittedLog>>,
+    /// What is still to be redone: the disk refused it at the start.
+    unfinished: Option<RedoSpool>,
+    /// The entry that the disk refuses.
+    stuck: Option<PendingApply>,
+    reread: Option<Rereading>,
+    /// What a page diff has brought is not in the file yet.
+    diff_unsaved: bool,
+    /// When the next step towards what is committed is due.
+    retry_at: Option<Instant>,
+    /// The entry that is being applied.
+    applying: Option<Mark>,
     sessions: Sessions,
     last_timestamp_ms: i64,
     idle_at: Option<Instant>,
@@ -101,12 +115,23 @@ pub(super) fn open(
         return Err(OpenError::ForeignFile(spec.path));
     }
     redo.entries = Box::new(entries);
+    let log = redo.log.clone();
     let mut applier = pager.applier().map_err(OpenError::Connection)?;
     let redone = redo::redo(&mut applier, redo)?;
+    if let Health::Parked { .. } = redone.health {
+        applier = pager.applier().map_err(OpenError::Connection)?;
+    }
+    if !redone.health.trouble().is_empty() {
+        tracing::error!(database = %spec.name, why = redone.health.trouble(), "database is not well");
+    }
 
     let host = options.host.clone();
     let inbox = Arc::new(Inbox::new(options.queued_jobs_max, host.clone()));
-    let shared = Arc::new(Shared::new(redone.applied, redone.health, pager.clone()));
+    let shared = Arc::new(Shared::new(
+        redone.applied,
+        redone.health.clone(),
+        pager.clone(),
+    ));
     let gate = Arc::new(LaneGate::new(
         spec.id,
         inbox.clone(),
@@ -117,7 +142,7 @@ pub(super) fn open(
     ));
     let (writer, guard) =
         open_writer(&pager, &gate, &inbox, &host).map_err(OpenError::Connection)?;
-    let unfinished = redone.unfinished;
+    let follow = Follow::new(redone.applied.position, redone.newest, redone.health);
     let lane = Lane {
         writer,
         applier,
@@ -132,13 +157,22 @@ pub(super) fn open(
         checkpoints,
         leadership: None,
         applied: redone.applied,
-        owed: redone.owed,
-        missed: Missed::default(),
+        retry_at: follow.needs_steps().then(|| host.now()),
+        follow,
+        log,
+        unfinished: redone.unfinished,
+        stuck: None,
+        reread: None,
+        diff_unsaved: false,
+        applying: None,
         sessions: redone.sessions,
         last_timestamp_ms: redone.last_timestamp_ms,
         idle_at: None,
         unwritten: None,
     };
+    if redone.forked {
+        lane.keep_orphan();
+    }
     let (stopped_sender, stopped) = watch::channel(false);
     let thread_inbox = inbox.clone();
     let thread = host
@@ -146,7 +180,7 @@ pub(super) fn open(
             format!("lane-{}", spec.name),
             Box::new(move || {
                 thread_inbox.lane_began();
-                let end = std::panic::catch_unwind(AssertUnwindSafe(move || lane.run(unfinished)));
+                let end = std::panic::catch_unwind(AssertUnwindSafe(move || lane.live()));
                 stopped_sender.send_replace(true);
                 // Last: whoever runs the lane in lockstep goes on from here.
                 thread_inbox.lane_ended();
@@ -185,19 +219,27 @@ fn open_writer(
 }
 
 impl Lane {
-    fn run(mut self, unfinished: Option<Unfinished>) {
-        if let Some(unfinished) = unfinished {
-            self.catch_up_with_redo(unfinished);
+    /// Runs to the end, panics or not.
+    fn live(mut self) {
+        while let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| self.run())) {
+            self.park(&*panic);
         }
+    }
+
+    fn run(&mut self) {
         let mut gather = None;
         loop {
+            let wake_at = [self.idle_at, self.retry_at].into_iter().flatten().min();
             match self
                 .inbox
-                .next(batch::BATCH_JOBS_MAX, self.idle_at, gather.take())
+                .next(batch::BATCH_JOBS_MAX, wake_at, gather.take())
             {
                 Work::Ordered(item) => self.take_ordered(item),
                 Work::Task(task) => self.take_task(task),
                 Work::Jobs(jobs) => gather = self.take_and_gather(jobs),
+                Work::Idle if self.retry_at.is_some_and(|at| at <= self.host.now()) => {
+                    self.catch_up_step();
+                }
                 Work::Idle => {
                     self.checkpoint_idle();
                     continue;
@@ -224,6 +266,7 @@ impl Lane {
     fn take_ordered(&mut self, item: Ordered) {
         match item {
             Ordered::Apply(entry) => self.apply(entry),
+            Ordered::Told(told) => self.take_told(told),
             Ordered::Open(leadership) => self.take_writes(leadership),
             Ordered::Close { done } => {
                 self.leadership = None;
@@ -251,6 +294,9 @@ impl Lane {
             Task::Snapshot { reply } => {
                 let _ = reply.send(self.snapshot());
             }
+            Task::Resume { reply } => {
+                let _ = reply.send(self.resume());
+            }
         }
     }
 
@@ -274,10 +320,17 @@ impl Lane {
     }
 
     fn snapshot(&self) -> Result<DatabaseSnapshot, v1::Error> {
-        if let Health::NeedsRepair { why, .. } = &*self.shared.health.borrow() {
-            return Err(failure::corrupt(format!(
-                "the database needs repair here: {why}"
-            )));
+        match self.follow.health() {
+            Health::Fine => {}
+            // Only the newest state is of use to a copy.
+            Health::Behind { why, .. } => {
+                return Err(failure::unavailable(why.clone(), Duration::from_secs(1)));
+            }
+            Health::NeedsRepair { why, .. } | Health::Parked { why, .. } => {
+                return Err(failure::corrupt(format!(
+                    "the database needs repair here: {why}"
+                )));
+            }
         }
         let pages = self
             .pager
@@ -289,6 +342,7 @@ impl Lane {
             page_size: self.spec.page_size.get(),
             page_count: self.applied.page_count,
             raft_index: self.applied.raft_index,
+            raft_term: self.applied.raft_term,
             sessions: self.sessions.to_proto().encode_to_vec().into(),
         };
         DatabaseSnapshot::new(state, pages, self.last_timestamp_ms)
@@ -404,14 +458,6 @@ impl Lane {
             position: self.applied.position,
             outcomes,
             timestamp_ms: self.last_timestamp_ms,
-        });
-    }
-
-    fn set_health(&self, health: Health) {
-        self.shared.health.send_if_modified(|now| {
-            let changed = *now != health;
-            *now = health;
-            changed
         });
     }
 }

@@ -1,11 +1,11 @@
-//! [`Proposer`] and [`CheckpointStore`]: what a database needs from the cluster and its log. Owns the traits only; `cluster` implements
-//! them.
+//! [`Proposer`], [`CheckpointStore`] and [`CommittedLog`]: what a database needs from the cluster and its log. Owns the traits only; `cluster`
+//! implements them.
 
 use std::io;
 
 use halite_proto::v1;
 
-use super::DatabaseId;
+use super::{CommittedLtx, DatabaseId, Mark};
 
 /// Under which leadership the lane was opened; handed back with every proposal, never interpreted here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,9 +44,27 @@ pub trait CheckpointStore: Send + Sync {
     /// The store's; no checkpoint is made then.
     fn save_target(&self, database: DatabaseId, target: &v1::DatabaseCheckpoint) -> io::Result<()>;
 
-    /// Notes that the file holds this state durably. Need not be durable itself.
+    /// Notes that the file holds this state durably. Is durable itself before it returns only if `durable` is set: where the log leads to
+    /// this state, an older note is as good.
     ///
     /// # Errors
     /// The store's; the next checkpoint tries again.
-    fn save_done(&self, database: DatabaseId, done: &v1::DatabaseCheckpoint) -> io::Result<()>;
+    fn save_done(
+        &self,
+        database: DatabaseId,
+        done: &v1::DatabaseCheckpoint,
+        durable: bool,
+    ) -> io::Result<()>;
 }
+
+/// The committed transactions of a database, read once more by whoever could not take them when they were handed over.
+pub trait CommittedLog: Send + Sync {
+    /// The newest one that this node has seen committed; `None` if nothing is known.
+    fn newest(&self) -> Option<Mark>;
+
+    /// Those of the entries `first..=last` that the log still holds, in its order. Blocks on the disk.
+    fn transactions(&self, first: u64, last: u64) -> Transactions;
+}
+
+/// Transactions in the order of the log.
+pub type Transactions = Box<dyn Iterator<Item = io::Result<CommittedLtx>> + Send>;

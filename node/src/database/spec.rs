@@ -2,7 +2,6 @@
 //! of the node ([`DatabaseOptions`]).
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use halite_ltx::PageSize;
 use halite_pager::Disk;
 use halite_proto::v1;
 
-use super::{CommittedLtx, Host, SystemHost};
+use super::{CommittedLog, Host, Mark, SystemHost, Transactions};
 
 /// Number of a database in the catalog: never used twice in one cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,9 +52,15 @@ pub struct Redo {
     /// C: what the last finished checkpoint made durable in the file; `None` for a database that was never checkpointed here.
     pub checkpoint: Option<v1::DatabaseCheckpoint>,
     /// The committed entries of this database in (C, M], in log order.
-    pub entries: Box<dyn Iterator<Item = io::Result<CommittedLtx>> + Send>,
+    pub entries: Transactions,
     /// TXID of K, the checkpoint begun last: the database had reached it. A page diff leads there without the log.
     pub reached: u64,
+    /// The newest transaction up to M that is known to be committed: the redo has to lead there.
+    pub committed: Option<Mark>,
+    /// M itself.
+    pub to: u64,
+    /// Where entries are read again that could not be taken when they came. `None`: nowhere.
+    pub log: Option<Arc<dyn CommittedLog>>,
 }
 
 impl Redo {
@@ -65,6 +70,9 @@ impl Redo {
             checkpoint: None,
             entries: Box::new(std::iter::empty()),
             reached: 0,
+            committed: None,
+            to: 0,
+            log: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests wait with a deadline")]
 
 mod failover;
+mod following;
 mod gate;
 mod group_commit;
 mod harness;

@@ -176,7 +176,9 @@ impl NodeView {
                 None => Some(TroubleView::NotOpen),
                 Some(Health::Fine) => None,
                 Some(Health::Behind { .. }) => Some(TroubleView::Behind),
-                Some(Health::NeedsRepair { .. }) => Some(TroubleView::NeedsRepair),
+                Some(Health::NeedsRepair { .. } | Health::Parked { .. }) => {
+                    Some(TroubleView::NeedsRepair)
+                }
             };
             DatabaseView {
                 id,

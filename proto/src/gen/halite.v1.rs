@@ -424,6 +424,17 @@ pub struct DropDatabaseResponse {
     #[prost(bool, tag = "1")]
     pub dropped: bool,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResumeDatabaseRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// What still keeps it from the log; empty when all is well.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResumeDatabaseResponse {
+    #[prost(string, tag = "1")]
+    pub trouble: ::prost::alloc::string::String,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListDatabasesRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1695,6 +1706,31 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("halite.v1.Admin", "ListDatabases"));
             self.inner.unary(req, path, codec).await
         }
+        /// Has the node that is asked, and no other, try again what keeps one of its databases from the log.
+        pub async fn resume_database(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResumeDatabaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResumeDatabaseResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/halite.v1.Admin/ResumeDatabase",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("halite.v1.Admin", "ResumeDatabase"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn list_members(
             &mut self,
             request: impl tonic::IntoRequest<super::ListMembersRequest>,
@@ -1892,6 +1928,14 @@ pub mod admin_server {
             request: tonic::Request<super::ListDatabasesRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListDatabasesResponse>,
+            tonic::Status,
+        >;
+        /// Has the node that is asked, and no other, try again what keeps one of its databases from the log.
+        async fn resume_database(
+            &self,
+            request: tonic::Request<super::ResumeDatabaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResumeDatabaseResponse>,
             tonic::Status,
         >;
         async fn list_members(
@@ -2146,6 +2190,51 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListDatabasesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/halite.v1.Admin/ResumeDatabase" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResumeDatabaseSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ResumeDatabaseRequest>
+                    for ResumeDatabaseSvc<T> {
+                        type Response = super::ResumeDatabaseResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResumeDatabaseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::resume_database(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResumeDatabaseSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2546,6 +2635,12 @@ pub struct IdentifyResponse {
     /// What this node knows of the asker: the instance that the cluster registered under its node id, empty if none.
     #[prost(string, tag = "7")]
     pub your_registered_instance_id: ::prost::alloc::string::String,
+    /// Up to where the node has applied its log; 0 from older versions.
+    #[prost(uint64, tag = "12")]
+    pub applied_index: u64,
+    /// Databases that do not follow the log there: what is applied may not be in them.
+    #[prost(uint64, repeated, tag = "13")]
+    pub unwell_database_ids: ::prost::alloc::vec::Vec<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogId {
@@ -2713,6 +2808,9 @@ pub struct DatabaseState {
     /// The idempotency outcomes that belong to this state.
     #[prost(bytes = "bytes", tag = "6")]
     pub sessions: ::prost::bytes::Bytes,
+    /// Term of the entry at `raft_index`; 0 from older versions: unknown.
+    #[prost(uint64, tag = "7")]
+    pub raft_term: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotDone {
@@ -3623,6 +3721,22 @@ pub struct CatalogDatabase {
     /// Set when dropped: kept so that late entries are recognised and ignored.
     #[prost(bool, tag = "4")]
     pub dropped: bool,
+    /// The newest transaction of it that the log has committed. Missing in what older versions wrote: unknown.
+    #[prost(message, optional, tag = "5")]
+    pub position: ::core::option::Option<CommittedPosition>,
+}
+/// A transaction of one database, and the entry that committed it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CommittedPosition {
+    #[prost(uint64, tag = "1")]
+    pub txid: u64,
+    /// Of the database after it.
+    #[prost(fixed64, tag = "2")]
+    pub checksum: u64,
+    #[prost(uint64, tag = "3")]
+    pub raft_index: u64,
+    #[prost(uint64, tag = "4")]
+    pub raft_term: u64,
 }
 /// Per database: what the last checkpoint made durable in the file (C), or the target of the one under way (K).
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3637,6 +3751,9 @@ pub struct DatabaseCheckpoint {
     pub page_count: u32,
     #[prost(message, optional, tag = "5")]
     pub sessions: ::core::option::Option<Sessions>,
+    /// Term of the entry at `raft_index`: an index alone may be that of another entry. 0 in what older versions wrote: unknown.
+    #[prost(uint64, tag = "6")]
+    pub raft_term: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Sessions {

@@ -66,6 +66,10 @@ bugs! {
     ArchiveUncommitted = "archive-uncommitted",
     ArchiveSkipsTransaction = "archive-skips-transaction",
     AnyInstanceWelcome = "any-instance-welcome",
+    UnwellForgottenByRestart = "unwell-forgotten-by-restart",
+    TargetWithoutTerm = "target-without-term",
+    DiffInstalledBeforeCheckpoint = "diff-installed-before-checkpoint",
+    EqualTxidNotCompared = "equal-txid-not-compared",
 }
 
 /// Whether `bug` is on in this process.

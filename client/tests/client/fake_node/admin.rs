@@ -53,6 +53,15 @@ impl Admin for Service {
         Ok(Response::new(DropDatabaseResponse { dropped: true }))
     }
 
+    async fn resume_database(
+        &self,
+        request: Request<ResumeDatabaseRequest>,
+    ) -> Result<Response<ResumeDatabaseResponse>, Status> {
+        self.0
+            .admin(format!("resume {}", request.into_inner().name))?;
+        Ok(Response::new(ResumeDatabaseResponse::default()))
+    }
+
     async fn list_databases(
         &self,
         _: Request<ListDatabasesRequest>,

@@ -94,6 +94,21 @@ impl Admin for AdminService {
         Ok(Response::new(v1::ListDatabasesResponse { databases }))
     }
 
+    async fn resume_database(
+        &self,
+        request: Request<v1::ResumeDatabaseRequest>,
+    ) -> Result<Response<v1::ResumeDatabaseResponse>, Status> {
+        self.cluster.check_member()?;
+        let database = self.cluster.shared().database(&request.into_inner().name)?;
+        let trouble = match database.resume().await {
+            Ok(Ok(())) => String::new(),
+            Ok(Err(error)) => error.message,
+            // Whoever tried it has panicked.
+            Err(_) => database.health().borrow().trouble().to_owned(),
+        };
+        Ok(Response::new(v1::ResumeDatabaseResponse { trouble }))
+    }
+
     async fn list_members(
         &self,
         _request: Request<v1::ListMembersRequest>,

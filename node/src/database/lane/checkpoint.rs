@@ -1,7 +1,7 @@
 //! Checkpoints: when they are due, and the order of records around them (architecture: redo).
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use halite_pager::CheckpointMode;
 use halite_proto::v1;
@@ -42,13 +42,24 @@ impl Lane {
 
     /// Brings everything applied into the file: `Ok(false)` if readers kept a part from it.
     pub(super) fn checkpoint(&mut self) -> Result<bool, v1::Error> {
-        if let Health::NeedsRepair { why, .. } = &*self.shared.health.borrow() {
-            return Err(failure::corrupt(format!(
+        match self.follow.health() {
+            Health::NeedsRepair { why, .. } => Err(failure::corrupt(format!(
                 "no checkpoint of a database that needs repair: {why}"
-            )));
+            ))),
+            // The file may be half of what it was: what is to be redone comes first.
+            _ if self.unfinished.is_some() => Err(failure::unavailable(
+                "no checkpoint before the redo is done",
+                Duration::from_secs(1),
+            )),
+            _ => self.checkpoint_whatever(),
         }
+    }
+
+    /// The same, whatever the health is: the content is known to be right.
+    pub(super) fn checkpoint_whatever(&mut self) -> Result<bool, v1::Error> {
         let record = v1::DatabaseCheckpoint {
             raft_index: self.applied.raft_index,
+            raft_term: self.applied.raft_term,
             txid: self.applied.position.txid.get(),
             checksum: self.applied.position.checksum.get(),
             page_count: self.applied.page_count,
@@ -83,11 +94,12 @@ impl Lane {
         })?;
         if outcome.complete {
             self.checkpoints
-                .save_done(self.spec.id, &record)
+                .save_done(self.spec.id, &record, self.diff_unsaved)
                 .map_err(|error| {
                     failure::internal(format!("checkpoint cannot be recorded: {error}"))
                 })?;
         }
+        self.diff_unsaved &= !outcome.complete;
         self.wal_pending_bytes();
         Ok(outcome.complete)
     }

@@ -14,12 +14,14 @@ use halite_proto::v1;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-use super::message::{Job, Move, Ordered, Step, Task, Work};
+use super::message::{Job, Move, Ordered, Step, Task, Told, Work};
 use crate::database::transaction::TransactionId;
 use crate::database::{Host, WriteJob, failure};
 
 struct State {
     ordered: VecDeque<Ordered>,
+    /// Data of the entries in it.
+    ordered_bytes: usize,
     tasks: VecDeque<Task>,
     jobs: VecDeque<Job>,
     steps: VecDeque<Step>,
@@ -54,6 +56,9 @@ const EXPIRY_PAUSE: Duration = Duration::from_millis(50);
 /// The lock was let go and taken again.
 struct Relocked;
 
+/// Data of entries that wait for the lane. What comes beyond it is let go of and read from the log again.
+const ORDERED_BYTES_MAX: usize = 32 << 20;
+
 /// Abandoned transactions remembered until the lane comes to them.
 const ABANDONED_MAX: usize = 1024;
 
@@ -74,6 +79,7 @@ impl Inbox {
         Inbox {
             state: Mutex::new(State {
                 ordered: VecDeque::new(),
+                ordered_bytes: 0,
                 tasks: VecDeque::new(),
                 jobs: VecDeque::new(),
                 steps: VecDeque::new(),
@@ -109,7 +115,7 @@ impl Inbox {
             state.given_up = false;
             self.interrupt.store(false, Ordering::Relaxed);
         }
-        state.ordered.push_back(item);
+        state.push_ordered(item);
         self.notify(state);
     }
 
@@ -198,6 +204,7 @@ impl Inbox {
         self.interrupt.store(true, Ordering::Relaxed);
         let jobs = std::mem::take(&mut state.jobs);
         state.ordered.clear();
+        state.ordered_bytes = 0;
         state.tasks.clear();
         self.notify(state);
         jobs.into_iter().for_each(|job| job.refuse(error.clone()));
@@ -235,10 +242,6 @@ impl Inbox {
             .for_each(|step| step.refuse(error.clone()));
     }
 
-    pub(in crate::database) fn is_shut_down(&self) -> bool {
-        self.state.lock().shutdown
-    }
-
     pub(in crate::database) fn queued_jobs(&self) -> usize {
         self.state.lock().jobs.len()
     }
@@ -270,6 +273,7 @@ impl Inbox {
                 return Work::Shutdown;
             }
             if let Some(item) = state.ordered.pop_front() {
+                state.ordered_bytes -= data_bytes(&item);
                 return Work::Ordered(item);
             }
             if let Some(task) = state.tasks.pop_front() {
@@ -351,7 +355,9 @@ impl Inbox {
             if state.shutdown {
                 return None;
             }
-            if let Some(decision) = decide(&mut state.ordered) {
+            let decision = decide(&mut state.ordered);
+            state.count_ordered();
+            if let Some(decision) = decision {
                 return Some(decision);
             }
             if let Ok(next_deadline) = self.expire_jobs(&mut state) {
@@ -365,26 +371,10 @@ impl Inbox {
         }
     }
 
-    /// Waits until `until` unless the database is shut down; closings that wait meanwhile are answered, since nothing of the lane is left.
-    pub(in crate::database) fn back_off(&self, until: Instant) {
-        let mut state = self.state.lock();
-        while !state.shutdown && self.host.now() < until {
-            let ordered = std::mem::take(&mut state.ordered);
-            state.ordered = ordered
-                .into_iter()
-                .filter_map(|item| match item {
-                    Ordered::Close { done } => done.send(()).err().and(None),
-                    other => Some(other),
-                })
-                .collect();
-            self.park(&mut state, Some(until));
-        }
-    }
-
     /// Calls `then` if no entry waits to be applied; none is handed over meanwhile.
     pub(in crate::database) fn if_nothing_to_apply(&self, then: impl FnOnce()) {
         let state = self.state.lock();
-        let waits = |item: &Ordered| matches!(item, Ordered::Apply(_));
+        let waits = |item: &Ordered| matches!(item, Ordered::Apply(_) | Ordered::Told(_));
         if !state.ordered.iter().any(waits) {
             then();
         }
@@ -421,6 +411,14 @@ impl Inbox {
         steps
             .into_iter()
             .for_each(|step| step.refuse(error.clone()));
+    }
+
+    /// Ends the transaction that has the lane, if one has.
+    pub(in crate::database) fn break_transaction(&self, error: v1::Error) {
+        let transaction = self.state.lock().transaction;
+        if let Some(id) = transaction {
+            self.end_transaction(id, error);
+        }
     }
 
     pub(in crate::database) fn next_move(&self, deadline: Instant) -> Move {
@@ -494,6 +492,46 @@ impl Inbox {
         if self.host.lockstep() && !own {
             self.settle();
         }
+    }
+}
+
+impl State {
+    /// An entry that there is no room for is let go of: that it is committed is all that is kept.
+    fn push_ordered(&mut self, item: Ordered) {
+        let told = match item {
+            Ordered::Apply(entry)
+                if self.ordered_bytes + entry.ltx.bytes() > ORDERED_BYTES_MAX
+                    && !self.ordered.is_empty() =>
+            {
+                Told {
+                    mark: entry.ltx.mark(),
+                    replies: vec![entry.reply],
+                }
+            }
+            other => {
+                self.ordered_bytes += data_bytes(&other);
+                return self.ordered.push_back(other);
+            }
+        };
+        match self.ordered.back_mut() {
+            Some(Ordered::Told(last)) => {
+                last.mark = told.mark;
+                last.replies.extend(told.replies);
+            }
+            _ => self.ordered.push_back(Ordered::Told(told)),
+        }
+    }
+
+    /// After some were taken out.
+    fn count_ordered(&mut self) {
+        self.ordered_bytes = self.ordered.iter().map(data_bytes).sum();
+    }
+}
+
+fn data_bytes(item: &Ordered) -> usize {
+    match item {
+        Ordered::Apply(entry) => entry.ltx.bytes(),
+        _ => 0,
     }
 }
 

@@ -9,12 +9,13 @@ use tokio::sync::oneshot;
 
 use crate::database::transaction::{Begin, Committed, TransactionFailure};
 use crate::database::{
-    Applied, ApplyError, CommittedLtx, DatabaseSnapshot, InstallError, Leadership, WriteJob,
+    Applied, ApplyError, CommittedLtx, DatabaseSnapshot, InstallError, Leadership, Mark, WriteJob,
 };
 
 /// What the log and the role decide, in order.
 pub(in crate::database) enum Ordered {
     Apply(PendingApply),
+    Told(Told),
     Open(Leadership),
     Close {
         done: oneshot::Sender<()>,
@@ -32,6 +33,13 @@ pub(in crate::database) struct PendingApply {
     pub(in crate::database) reply: oneshot::Sender<Result<(), ApplyError>>,
 }
 
+/// Up to there all is committed; the entries themselves are in the log.
+pub(in crate::database) struct Told {
+    pub(in crate::database) mark: Mark,
+    /// Of entries that were let go of.
+    pub(in crate::database) replies: Vec<oneshot::Sender<Result<(), ApplyError>>>,
+}
+
 /// A page diff on its way in.
 pub(in crate::database) struct Install {
     pub(in crate::database) ltx: Box<dyn Read + Send>,
@@ -46,6 +54,10 @@ pub(in crate::database) enum Task {
     },
     Snapshot {
         reply: oneshot::Sender<Result<DatabaseSnapshot, v1::Error>>,
+    },
+    /// An operator wants what was given up to be tried again.
+    Resume {
+        reply: oneshot::Sender<Result<(), v1::Error>>,
     },
 }
 

@@ -4,33 +4,32 @@
 //! back from the file. The checksum at the end decides whether the file may be read.
 
 use std::io::BufReader;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use halite_ltx::{Checksum, Position, Txid};
 use halite_pager::{Applier, ApplyError as PagerApplyError, ApplyTarget};
 use halite_proto::v1;
 
 use super::apply::{PagesError, describe, pour};
+use super::park;
 use super::redo_spool::RedoSpool;
 use crate::database::error::is_damage;
+use crate::database::recovery::{self, Verdict};
 use crate::database::sessions::Sessions;
-use crate::database::{Applied, CommittedLtx, Health, OpenError, Redo};
+use crate::database::{Applied, CommittedLtx, Health, Mark, OpenError, Redo};
 
 /// The state that the lane begins with.
 pub(super) struct Redone {
     pub(super) applied: Applied,
-    /// The newest transaction that the log or the checkpoint knows of.
-    pub(super) owed: Txid,
+    /// The newest transaction that the log or the catalog knows of.
+    pub(super) newest: Option<Mark>,
     pub(super) sessions: Sessions,
     pub(super) last_timestamp_ms: i64,
     pub(super) health: Health,
-    /// What is still to be redone, if the disk refused it.
-    pub(super) unfinished: Option<Unfinished>,
-}
-
-/// A redo that may succeed later.
-pub(super) struct Unfinished {
-    pub(super) spool: RedoSpool,
-    pub(super) why: String,
+    /// What is still to be redone, if the disk refused it or a panic kept it from being done.
+    pub(super) unfinished: Option<RedoSpool>,
+    /// The file holds what was never committed.
+    pub(super) forked: bool,
 }
 
 /// Brings the file to M. Where that is can only be told when all entries have been seen, so they are looked at first and applied after.
@@ -42,38 +41,66 @@ pub(super) fn redo(applier: &mut Applier, redo: Redo) -> Result<Redone, OpenErro
         Some(checkpoint) => from_checkpoint(checkpoint),
         None => Redone {
             applied: Applied::ZERO,
-            owed: Txid::ZERO,
+            newest: None,
             sessions: Sessions::default(),
             last_timestamp_ms: 0,
             health: Health::Fine,
             unfinished: None,
+            forked: false,
         },
     };
+    redone.newest = redo.committed;
+    let (reached, committed, to) = (Txid::new(redo.reached), redo.committed, redo.to);
     let mut spool = RedoSpool::new(applier.database().path());
-    let result = follow(&mut redone, redo, &mut spool)
-        .map_err(PagesError::Mismatch)
-        .and_then(|()| apply(applier, redone.applied, &spool));
-    if let Err(error) = result {
-        let error = match error {
-            PagesError::Apply(PagerApplyError::Sqlite(error)) if is_damage(&error) => {
-                return Err(OpenError::Damaged(error));
-            }
-            other => other,
-        };
-        let why = failed(redone.applied.position, &error);
-        if error.may_pass() {
+    let followed = follow(&mut redone, redo, &mut spool);
+    let verdict = recovery::verdict(&redone.applied, reached, committed, to);
+    let wrong = match verdict {
+        // What does not follow was passed over by every node, if the rest leads to what is committed.
+        Verdict::Right => followed.err().filter(|_| committed.is_none()),
+        Verdict::Short(why) => Some(followed.err().unwrap_or(why)),
+        Verdict::Forked(why) => {
+            redone.forked = true;
+            Some(why)
+        }
+    };
+    let panicked = |panic: Box<dyn std::any::Any + Send>| spool.parked(park::message(&*panic));
+    let done =
+        catch_unwind(AssertUnwindSafe(|| apply(applier, redone.applied, &spool))).map_err(panicked);
+    match done {
+        Ok(Ok(())) => {}
+        Ok(Err(PagesError::Apply(PagerApplyError::Sqlite(error)))) if is_damage(&error) => {
+            return Err(OpenError::Damaged(error));
+        }
+        Ok(Err(error)) if error.may_pass() && wrong.is_none() => {
             redone.health = Health::Behind {
-                why: why.clone(),
+                why: failed(redone.applied.position, &error),
                 readable: false,
             };
-            redone.unfinished = Some(Unfinished { spool, why });
-        } else {
-            tracing::error!(path = %applier.database().path().display(), %why, "database needs repair");
+            redone.unfinished = Some(spool);
+            return Ok(redone);
+        }
+        Ok(Err(error)) => {
+            let why = wrong.unwrap_or_else(|| failed(redone.applied.position, &error));
             redone.health = Health::NeedsRepair {
                 why,
                 readable: false,
             };
+            return Ok(redone);
         }
+        Err(why) => {
+            redone.health = Health::Parked {
+                why,
+                readable: false,
+            };
+            redone.unfinished = Some(spool);
+            return Ok(redone);
+        }
+    }
+    if let Some(why) = wrong {
+        redone.health = Health::NeedsRepair {
+            why,
+            readable: false,
+        };
     }
     Ok(redone)
 }
@@ -88,30 +115,31 @@ pub(super) fn failed(position: Position, error: &PagesError) -> String {
 
 /// Follows the entries from C on, without touching the file. An error says what is wrong with them.
 fn follow(redone: &mut Redone, redo: Redo, spool: &mut RedoSpool) -> Result<(), String> {
-    let reached = Txid::new(redo.reached);
-    redone.owed = redone.applied.position.txid.max(reached);
-    let mut entries = redo.entries;
-    while let Some(entry) = entries.next() {
+    let mut wrong = Ok(());
+    for entry in redo.entries {
         let entry: CommittedLtx =
             entry.map_err(|error| format!("the log cannot be read: {error}"))?;
         let command = &entry.command;
         let here = redone.applied.position;
         let txid = Txid::new(command.txid);
-        redone.owed = redone.owed.max(txid);
         if txid <= here.txid {
             continue;
         }
         if txid != here.txid.next() || command.pre_checksum != here.checksum.get() {
-            let rest = entries.flatten().map(|entry| entry.command.txid);
-            redone.owed = rest.map(Txid::new).fold(redone.owed, Txid::max);
-            return Err(format!(
+            wrong = wrong.and(Err(format!(
                 "the log does not follow position={here} entry_txid={txid} entry_pre_checksum={:016x}",
                 command.pre_checksum
-            ));
+            )));
+            let newest = redone.newest.map_or(Txid::ZERO, |mark| mark.position.txid);
+            if redo.committed.is_none() && txid > newest {
+                redone.newest = Some(entry.mark());
+            }
+            continue;
         }
         redone.applied = Applied {
             position: Position::new(txid, Checksum::new(command.post_checksum)),
             raft_index: entry.index,
+            raft_term: entry.term,
             page_count: command.commit_pages,
         };
         redone
@@ -122,13 +150,7 @@ fn follow(redone: &mut Redone, redo: Redo, spool: &mut RedoSpool) -> Result<(), 
             .push(entry)
             .map_err(|error| format!("no room for the entries to redo: {error}"))?;
     }
-    let here = redone.applied.position;
-    if here.txid < reached {
-        return Err(format!(
-            "the log does not lead to where a page diff had brought the database: position={here} reached={reached}"
-        ));
-    }
-    Ok(())
+    wrong
 }
 
 /// Applies all of it, in one piece.
@@ -163,18 +185,20 @@ fn from_checkpoint(checkpoint: &v1::DatabaseCheckpoint) -> Redone {
         .map(Sessions::from_proto)
         .unwrap_or_default();
     Redone {
-        owed: Txid::new(checkpoint.txid),
+        newest: None,
         applied: Applied {
             position: Position::new(
                 Txid::new(checkpoint.txid),
                 Checksum::new(checkpoint.checksum),
             ),
             raft_index: checkpoint.raft_index,
+            raft_term: checkpoint.raft_term,
             page_count: checkpoint.page_count,
         },
         last_timestamp_ms: sessions.last_used_ms(),
         sessions,
         health: Health::Fine,
         unfinished: None,
+        forked: false,
     }
 }

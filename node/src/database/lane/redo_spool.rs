@@ -1,6 +1,7 @@
 //! [`RedoSpool`]: holds the entries to be redone, the first of them in memory and what is more in an unnamed file beside the database.
 //! Called by redo only.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -27,10 +28,19 @@ enum Source {
 pub(super) struct RedoSpool {
     directory: PathBuf,
     memory_max: usize,
-    entries: Vec<(Txid, u32, Source)>,
+    entries: Vec<Spooled>,
     in_memory: usize,
     file: Option<File>,
     file_len: u64,
+    /// Index and TXID of the entry that was shown last.
+    shown: Cell<(u64, Txid)>,
+}
+
+struct Spooled {
+    index: u64,
+    txid: Txid,
+    commit_pages: u32,
+    source: Source,
 }
 
 impl RedoSpool {
@@ -43,10 +53,20 @@ impl RedoSpool {
             in_memory: 0,
             file: None,
             file_len: 0,
+            shown: Cell::new((0, Txid::ZERO)),
         }
     }
 
+    /// Says that an entry of it made whoever read it panic.
+    pub(super) fn parked(&self, reason: &str) -> String {
+        let (index, txid) = self.shown.get();
+        format!(
+            "parked: an entry of the log made the redo panic: index={index} txid={txid} panic={reason:?}"
+        )
+    }
+
     pub(super) fn push(&mut self, entry: CommittedLtx) -> io::Result<()> {
+        let index = entry.index;
         let (txid, commit_pages) = (Txid::new(entry.command.txid), entry.command.commit_pages);
         let data = &entry.command.data;
         let source = if self.in_memory + data.len() <= self.memory_max {
@@ -67,7 +87,12 @@ impl RedoSpool {
                 len: data.len() as u64,
             }
         };
-        self.entries.push((txid, commit_pages, source));
+        self.entries.push(Spooled {
+            index,
+            txid,
+            commit_pages,
+            source,
+        });
         Ok(())
     }
 
@@ -76,7 +101,14 @@ impl RedoSpool {
         &self,
         mut visit: impl FnMut(Txid, u32, &mut dyn Read) -> Result<(), E>,
     ) -> Result<(), E> {
-        for (txid, commit_pages, source) in &self.entries {
+        for Spooled {
+            index,
+            txid,
+            commit_pages,
+            source,
+        } in &self.entries
+        {
+            self.shown.set((*index, *txid));
             match source {
                 Source::Entry(entry) => visit(*txid, *commit_pages, &mut entry.reader())?,
                 Source::File { offset, len } => {

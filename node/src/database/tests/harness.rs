@@ -52,6 +52,7 @@ struct State {
     chunks: Vec<v1::LtxChunk>,
     targets: Vec<Arc<Database>>,
     next_index: u64,
+    purged: u64,
 }
 
 pub(super) struct TestLog {
@@ -79,6 +80,7 @@ impl TestLog {
                 chunks: Vec::new(),
                 targets: Vec::new(),
                 next_index: 1,
+                purged: 0,
             }),
         })
     }
@@ -121,6 +123,37 @@ impl TestLog {
 
     pub(super) fn commit(&self, command: v1::LtxCommand) {
         self.state.lock().commit(command);
+    }
+
+    /// These are committed and on this log's disk, whoever was handed them.
+    pub(super) fn know(&self, entries: &[CommittedLtx]) {
+        let mut state = self.state.lock();
+        state.committed.extend_from_slice(entries);
+        state.next_index = state.committed.last().map_or(1, |last| last.index + 1);
+    }
+
+    /// The entries up to `index` have left the log.
+    pub(super) fn purge(&self, index: u64) {
+        self.state.lock().purged = index;
+    }
+}
+
+impl CommittedLog for TestLog {
+    fn newest(&self) -> Option<Mark> {
+        self.state.lock().committed.last().map(CommittedLtx::mark)
+    }
+
+    fn transactions(&self, first: u64, last: u64) -> Transactions {
+        let state = self.state.lock();
+        let first = first.max(state.purged + 1);
+        let held = |entry: &CommittedLtx| (first..=last).contains(&entry.index);
+        let held: Vec<_> = state
+            .committed
+            .iter()
+            .filter(|e| held(e))
+            .cloned()
+            .collect();
+        Box::new(held.into_iter().map(Ok))
     }
 }
 
@@ -198,7 +231,12 @@ impl CheckpointStore for Checkpoints {
         Ok(())
     }
 
-    fn save_done(&self, _database: DatabaseId, done: &v1::DatabaseCheckpoint) -> io::Result<()> {
+    fn save_done(
+        &self,
+        _database: DatabaseId,
+        done: &v1::DatabaseCheckpoint,
+        _durable: bool,
+    ) -> io::Result<()> {
         assert_eq!(
             self.target.lock().as_ref(),
             Some(done),
@@ -264,6 +302,10 @@ impl Node {
         options: DatabaseOptions,
     ) -> Node {
         let (proposer, store) = (log.clone(), checkpoints.clone());
+        let redo = Redo {
+            log: Some(redo.log.unwrap_or_else(|| log.clone())),
+            ..redo
+        };
         let database = Database::open(spec(path), redo, proposer, store, options).expect("opened");
         log.follow(&database);
         Node {
@@ -457,6 +499,33 @@ pub(super) fn flaky(mut entry: CommittedLtx, failures: u32) -> CommittedLtx {
         failures_left: failures.into(),
     }));
     entry
+}
+
+/// The entry, with bytes that make whoever reads them panic the first few times.
+pub(super) fn explosive(mut entry: CommittedLtx, panics: u32) -> CommittedLtx {
+    let data = std::mem::take(&mut entry.command.data);
+    entry.command.chunks = 1;
+    entry.chunks = Some(Arc::new(Explosive {
+        data,
+        panics_left: panics.into(),
+    }));
+    entry
+}
+
+struct Explosive {
+    data: Bytes,
+    panics_left: AtomicU32,
+}
+
+impl ChunkSource for Explosive {
+    fn chunk(&self, _number: u32) -> io::Result<Bytes> {
+        let left = |left: u32| left.checked_sub(1);
+        let panics = self
+            .panics_left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
+        assert!(panics.is_err(), "boom");
+        Ok(self.data.clone())
+    }
 }
 
 /// Fails the first few times it is asked.

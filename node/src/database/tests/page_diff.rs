@@ -139,7 +139,8 @@ fn diverged_node_is_repaired_and_its_readers_notice() {
 #[test]
 fn what_comes_during_a_repair_is_applied_after_it() {
     let (dir, log, primary, _follower) = history();
-    let node = Node::start(&TestLog::new(), &dir.path().join("c.db"));
+    let own = TestLog::new();
+    let node = Node::start(&own, &dir.path().join("c.db"));
     let known = log.committed();
     // A gap: the first entry never came.
     assert!(answer(node.database.apply(known[1].clone())).is_err());
@@ -148,6 +149,7 @@ fn what_comes_during_a_repair_is_applied_after_it() {
         let update = format!("UPDATE t SET v = 'changed' WHERE id = {id}");
         primary.run(&update).expect("written");
     }
+    own.know(&log.committed()[known.len()..]);
     for entry in log.committed().into_iter().skip(known.len()) {
         assert!(answer(node.database.apply(entry)).is_err());
     }

@@ -182,7 +182,7 @@ fn forgotten_database_can_be_closed_and_opened_again() {
     let redo = Redo {
         checkpoint: checkpoints.done.lock().clone(),
         entries: Box::new(log.committed().into_iter().map(Ok)),
-        reached: 0,
+        ..Redo::nothing()
     };
     let again = Node::restart(&log, &path, redo, checkpoints);
     again.assert_same(&primary);

@@ -33,7 +33,7 @@ fn redo_of(node: &Node, log: &TestLog, up_to: usize) -> Redo {
     Redo {
         checkpoint,
         entries: Box::new(entries.into_iter()),
-        reached: 0,
+        ..Redo::nothing()
     }
 }
 
@@ -258,7 +258,7 @@ fn gap_in_the_log_needs_repair() {
     let redo = Redo {
         checkpoint: None,
         entries: Box::new(entries.into_iter().map(Ok)),
-        reached: 0,
+        ..Redo::nothing()
     };
     let node = Node::restart(&TestLog::new(), &path, redo, Arc::default());
     assert!(matches!(

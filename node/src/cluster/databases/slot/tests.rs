@@ -17,6 +17,7 @@ fn database(id: u64, name: &str) -> CatalogDatabase {
         name: name.to_owned(),
         page_size: 4096,
         dropped: false,
+        newest: None,
     }
 }
 
