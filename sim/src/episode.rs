@@ -145,8 +145,6 @@ pub enum State {
     HasTail(Who),
     /// The log of the node ends in the middle of a transaction.
     HasOpenChunks(Who),
-    /// The node has aimed a checkpoint beyond what it knows as committed.
-    AimsBeyondCommitted(Who),
     /// A page diff of the node is installed, and its checkpoint not finished.
     DiffNotCheckpointed(Who),
     /// Entries in the log of the node have just been replaced.

@@ -89,8 +89,17 @@ impl Script<'_> {
         let quiet = Act::Quiet(0, self.rng.random());
         self.once(State::IsDeposed(LEAD), 4_000, quiet);
         self.after_up_to(2_500, Act::Reconnect);
-        let crash = self.crash(LEAD, 800);
-        self.once(State::AimsBeyondCommitted(LEAD), 5_000, crash);
+        // It has nothing to write but the pages that come.
+        let (accesses, down) = (
+            1 << self.rng.random_range(0..9),
+            Duration::from_millis(self.rng.random_range(50..800)),
+        );
+        let who = LEAD;
+        self.now(Act::Fault(Fault::PowerCut {
+            who,
+            accesses,
+            down,
+        }));
         self.after_up_to(2_000, Act::Quiet(0, false));
     }
 

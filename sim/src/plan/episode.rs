@@ -14,8 +14,8 @@ use crate::episode::Episode;
 
 /// A primary and two followers.
 const VOTERS_MIN: u64 = 3;
-/// So small that ordinary transactions come in many chunks.
-const CHUNK_BYTES: usize = 512;
+/// So small that ordinary transactions come in more chunks than one message between nodes carries.
+const CHUNK_BYTES: usize = 128;
 /// The same beside large transactions: more chunks than Raft queues come to a standstill.
 const CHUNK_BYTES_OF_LARGE: usize = 1 << 12;
 const ARCHIVED_EVERY: Duration = Duration::from_millis(200);

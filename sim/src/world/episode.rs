@@ -10,7 +10,6 @@ use tokio::sync::watch;
 use super::World;
 use crate::episode::{Act, Episode, State, When};
 use crate::fault::{Part, Who};
-use crate::invariant::Seen;
 
 /// How far an episode is, and what it does that ends with it.
 #[derive(Default)]
@@ -165,8 +164,8 @@ impl World {
             let id = self.resolve(*who)?;
             self.seen.iter().find(|seen| seen.node == id)
         };
-        let any_database = |who: &Who, is_so: &dyn Fn(&Seen, &DatabaseView) -> bool| {
-            node(who).is_some_and(|seen| seen.databases.iter().any(|d| is_so(seen, d)))
+        let any_database = |who: &Who, is_so: &dyn Fn(&DatabaseView) -> bool| {
+            node(who).is_some_and(|seen| seen.databases.iter().any(is_so))
         };
         match state {
             State::Cast => self
@@ -174,11 +173,11 @@ impl World {
                 .is_some_and(|lead| self.followers_of(lead).len() >= 2),
             State::Unwell(who, database) => {
                 let name = &self.plan.databases[*database].0;
-                any_database(who, &|_, d| d.name == *name && d.trouble.is_some())
+                any_database(who, &|d| d.name == *name && d.trouble.is_some())
             }
             State::HandingOver => self.operator.progress().handing_over,
             State::NeedsRepair(who) => {
-                any_database(who, &|_, d| d.trouble == Some(TroubleView::NeedsRepair))
+                any_database(who, &|d| d.trouble == Some(TroubleView::NeedsRepair))
             }
             State::LacksWhatIsPurged(who, database) => self.resolve(*who).is_some_and(|node| {
                 let name = &self.plan.databases[*database].0;
@@ -198,10 +197,7 @@ impl World {
                     entry.chunk_of.is_some() && entry.index + 1 == seen.log.ends.end
                 })
             }),
-            State::AimsBeyondCommitted(who) => {
-                any_database(who, &|seen, d| d.checkpoint_target > seen.known_committed())
-            }
-            State::DiffNotCheckpointed(who) => any_database(who, &|_, d| {
+            State::DiffNotCheckpointed(who) => any_database(who, &|d| {
                 d.trouble.is_none() && d.checkpoint_done < d.checkpoint_target
             }),
             State::TailReplaced(who) => {
