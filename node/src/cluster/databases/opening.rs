@@ -33,6 +33,8 @@ pub(crate) async fn open(shared: &Arc<Shared>, id: u64) {
     let to = shared.applied.borrow().max(passed.index);
     let opened = match shared.opener.open(&database, to, passed.txid).await {
         Ok(opened) => opened,
+        // A log that failed is not this database's trouble: Raft stops by itself, and the node starts anew.
+        Err(_) if shared.log.failure().is_some() => return,
         Err(error) => {
             return shared.databases.failed(id, error.to_string());
         }
