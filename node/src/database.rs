@@ -4,8 +4,8 @@
 //! and waits at the gate for the quorum; on every node it applies committed LTX in log order, and makes checkpoints. What it needs from
 //! the cluster and the log comes in through [`Proposer`] and [`CheckpointStore`].
 //!
-//! Must never: decide who leads, look into the log, apply an entry that is not yet on this node's own disk (its caller sees to that), or
-//! answer a write before the ordered apply has brought its entry.
+//! Must never: decide who leads, look into the log, apply an entry that is not yet on this node's own disk (its caller sees to that), answer
+//! a write before the ordered apply has brought its entry, or tell what it found out without writing before a quorum has confirmed its leadership.
 //!
 //! Called by `cluster` (open, apply, lanes, page diff) and `api` (jobs, transactions, reads).
 
@@ -28,6 +28,7 @@ mod follow;
 mod guard;
 mod host;
 mod lane;
+mod on_confirmed;
 mod proposer;
 mod reader_pool;
 pub(crate) mod recovery;
@@ -44,6 +45,7 @@ pub use committed_ltx::{ChunkSource, CommittedLtx, LtxReader};
 pub use error::{ApplyError, InstallError, OpenError};
 pub(crate) use host::queue_len;
 pub use host::{Host, SystemHost, blocking};
+pub use on_confirmed::OnConfirmed;
 pub use proposer::{
     CheckpointStore, CommittedLog, Leadership, NotProposed, Proposer, Transactions,
 };

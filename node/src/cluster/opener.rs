@@ -17,11 +17,12 @@ use tracing::{debug, warn};
 use super::catalog::CatalogDatabase;
 use super::command;
 use super::ltx_log;
+use super::read_index::ReadIndex;
 use super::state_machine::{Shared, StateMachine};
 use crate::database::recovery::{self, EntryId};
 use crate::database::{
     CheckpointStore, CommittedLog, Database, DatabaseId, DatabaseOptions, DatabaseSpec, Leadership,
-    Mark, NotProposed, OpenError, Proposer, Redo, Transactions, blocking,
+    Mark, NotProposed, OnConfirmed, OpenError, Proposer, Redo, Transactions, blocking,
 };
 
 /// Why a database of this node cannot be opened.
@@ -358,6 +359,7 @@ impl CommittedLog for LogOfDatabase {
 pub(crate) struct RaftProposer {
     runtime: Handle,
     raft: OnceLock<Raft<TypeConfig, StateMachine>>,
+    read_index: OnceLock<ReadIndex>,
     shared: OnceLock<Weak<Shared>>,
 }
 
@@ -366,13 +368,20 @@ impl RaftProposer {
         Self {
             runtime,
             raft: OnceLock::new(),
+            read_index: OnceLock::new(),
             shared: OnceLock::new(),
         }
     }
 
     /// Called once, before the first lane opens.
-    pub(crate) fn connect(&self, raft: Raft<TypeConfig, StateMachine>, shared: &Arc<Shared>) {
+    pub(crate) fn connect(
+        &self,
+        raft: Raft<TypeConfig, StateMachine>,
+        read_index: ReadIndex,
+        shared: &Arc<Shared>,
+    ) {
         assert!(self.raft.set(raft).is_ok(), "connected once");
+        assert!(self.read_index.set(read_index).is_ok(), "connected once");
         self.shared
             .set(Arc::downgrade(shared))
             .expect("connected once");
@@ -413,5 +422,12 @@ impl Proposer for RaftProposer {
             .block_on(async { write.await })
             .map_err(|e| stopped(&e.to_string()))?;
         Ok(())
+    }
+
+    fn confirm(&self, leadership: Leadership, waiter: OnConfirmed) {
+        // Before it is connected no lane is open; a waiter that is dropped is told so.
+        if let Some(read_index) = self.read_index.get() {
+            read_index.confirm(leadership, waiter);
+        }
     }
 }

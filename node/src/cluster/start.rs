@@ -139,10 +139,13 @@ impl Cluster {
         let raft = Rt::scope(seed, raft)
             .await
             .map_err(|e| StartError::Raft(e.to_string()))?;
-        proposer.connect(raft.clone(), &shared);
+        let stopping = watch::Sender::new(false);
+        let (read_index, rounds) =
+            ReadIndex::start(raft.clone(), transport.clone(), stopping.subscribe());
+        proposer.connect(raft.clone(), read_index.clone(), &shared);
 
         let cluster = Arc::new(Self {
-            read_index: ReadIndex::start(raft.clone(), transport.clone()),
+            read_index,
             raft,
             runtime: tokio::runtime::Handle::current(),
             role: shared.role.clone(),
@@ -153,13 +156,14 @@ impl Cluster {
             lease: options.election_timeout,
             options,
             tasks: Mutex::default(),
-            stopping: watch::Sender::new(false),
+            stopping,
             known_term: AtomicU64::new(0),
             started: Instant::now(),
             failure: watch::Sender::new(None),
         });
         let tasks = vec![
             tokio::spawn(role::watch_role(cluster.clone())),
+            rounds,
             tokio::spawn(chores::run(cluster.clone())),
             tokio::spawn(repair::run(cluster.clone())),
             tokio::spawn(databases::tend::run(cluster.shared.clone())),

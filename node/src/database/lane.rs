@@ -1,7 +1,8 @@
 //! The lane: the one thread that owns a database's writer and applier.
 //!
 //! It takes one thing after the other from its [`inbox`](inbox::Inbox): entries to apply, batches of jobs, an interactive transaction, a checkpoint.
-//! Nothing here decides whether a commit is good (see [`gate`]), nor whether the database is well (see [`Follow`]).
+//! Nothing here decides whether a commit is good (see [`gate`]), when its callers may hear of it (see [`commit`]), nor whether the database is well
+//! (see [`Follow`]).
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,16 +23,19 @@ use super::{
     Leadership, Mark, OpenError, Proposer, Redo, WriteJob, failure, statement,
 };
 use catch_up::Rereading;
-use gate::{Armed, LaneGate};
+use commit::{Told, Weight};
+use gate::LaneGate;
 use inbox::{Gather, Inbox};
 use message::{Job, Ordered, PendingApply, Task, Work};
 use redo_spool::RedoSpool;
 use shared::Shared;
+use unconfirmed::Unconfirmed;
 
 mod apply;
 mod batch;
 mod catch_up;
 mod checkpoint;
+mod commit;
 mod gate;
 pub(super) mod inbox;
 mod install;
@@ -42,6 +46,7 @@ mod park;
 mod redo;
 mod redo_spool;
 pub(super) mod shared;
+mod unconfirmed;
 
 /// How long a stock program may keep a database from being opened before that counts as failed: whoever opens it tries again, and others
 /// wait meanwhile.
@@ -62,6 +67,8 @@ struct Lane {
     shared: Arc<Shared>,
     gate: Arc<LaneGate>,
     guard: Guard,
+    proposer: Arc<dyn Proposer>,
+    unconfirmed: Arc<Unconfirmed>,
     checkpoints: Arc<dyn CheckpointStore>,
     /// While the lane is open.
     leadership: Option<Leadership>,
@@ -136,13 +143,14 @@ pub(super) fn open(
         spec.id,
         inbox.clone(),
         shared.clone(),
-        proposer,
+        proposer.clone(),
         options.entry_bytes_max,
         host.random(),
     ));
     let (writer, guard) =
         open_writer(&pager, &gate, &inbox, &host).map_err(OpenError::Connection)?;
     let follow = Follow::new(redone.applied.position, redone.newest, redone.health);
+    let unconfirmed = Unconfirmed::new(options.queued_jobs_max, batch::RESULT_BYTES_MAX);
     let lane = Lane {
         writer,
         applier,
@@ -154,6 +162,8 @@ pub(super) fn open(
         shared: shared.clone(),
         gate,
         guard,
+        proposer,
+        unconfirmed,
         checkpoints,
         leadership: None,
         applied: redone.applied,
@@ -354,33 +364,32 @@ impl Lane {
         overwrite: bool,
         reply: oneshot::Sender<Result<Applied, v1::Error>>,
     ) {
-        let refusal = self.refusal().or_else(|| {
-            (!overwrite && !self.is_empty())
-                .then(|| failure::already_exists("the database is not empty"))
-        });
-        if let Some(error) = refusal {
+        if let Some(error) = self.refusal() {
             let _ = reply.send(Err(error));
             return;
         }
-        self.arm(Vec::new());
-        let imported = self.writer.import(path);
-        let result = match (self.gate.take_decision(), imported) {
-            (gate::Decision::Open(entry), _) => {
-                let index = entry.ltx.index;
-                self.unwritten = self.finish_own(entry).err();
-                Ok(Applied {
-                    raft_index: index,
-                    ..self.applied
-                })
-            }
-            (gate::Decision::NotProposed(error), _) => Err(error),
-            (gate::Decision::Unknown, _) => Err(failure::outcome_unknown()),
-            (gate::Decision::NotReached, Ok(())) => Ok(self.applied),
-            (gate::Decision::NotReached, Err(error)) => {
-                Err(failure::invalid(apply::describe(&error)))
-            }
-        };
-        let _ = reply.send(result);
+        if !overwrite && !self.is_empty() {
+            return self.tell_confirmed(Weight::ONE_CALL, move |told| {
+                let _ = reply.send(Err(match told {
+                    Told::NotWritten(error) => error,
+                    _ => failure::already_exists("the database is not empty"),
+                }));
+            });
+        }
+        let verdict = self
+            .commit(Vec::new(), |lane| lane.writer.import(path))
+            .explained(|error| failure::invalid(apply::describe(&error)));
+        let applied = self.applied;
+        self.tell(verdict, Weight::ONE_CALL, move |told| {
+            let _ = reply.send(match told {
+                Told::Stands(raft_index) => Ok(Applied {
+                    raft_index,
+                    ..applied
+                }),
+                Told::NotWritten(error) => Err(error),
+                Told::Unknown(_) => Err(failure::outcome_unknown()),
+            });
+        });
         self.retry_unwritten();
     }
 
@@ -438,26 +447,13 @@ impl Lane {
     /// Why nothing may be written now.
     fn refusal(&self) -> Option<v1::Error> {
         if self.leadership.is_none() || self.inbox.interrupted() {
-            return Some(
-                self.inbox
-                    .closed()
-                    .unwrap_or_else(|| failure::not_primary(None)),
-            );
+            return Some(self.closed());
         }
-        None
-    }
-
-    /// Lets the next commit pass to the quorum.
-    fn arm(&mut self, outcomes: Vec<v1::SessionOutcomes>) {
-        let Some(leadership) = self.leadership else {
-            return;
-        };
-        self.last_timestamp_ms = self.last_timestamp_ms.max(self.host.unix_ms());
-        self.gate.arm(Armed {
-            leadership,
-            position: self.applied.position,
-            outcomes,
-            timestamp_ms: self.last_timestamp_ms,
-        });
+        self.unconfirmed.is_full().then(|| {
+            failure::unavailable(
+                "too many answers wait for the word of a quorum",
+                Duration::from_millis(100),
+            )
+        })
     }
 }

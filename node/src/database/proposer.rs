@@ -5,7 +5,7 @@ use std::io;
 
 use halite_proto::v1;
 
-use super::{CommittedLtx, DatabaseId, Mark};
+use super::{CommittedLtx, DatabaseId, Mark, OnConfirmed};
 
 /// Under which leadership the lane was opened; handed back with every proposal, never interpreted here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,7 +24,7 @@ pub struct NotProposed {
     pub reason: String,
 }
 
-/// Takes entries to Raft.
+/// Takes entries to Raft, and asks a quorum who leads.
 pub trait Proposer: Send + Sync {
     /// Hands one entry to Raft, under `leadership` only: in any other term it must not enter the log.
     ///
@@ -34,6 +34,10 @@ pub trait Proposer: Send + Sync {
     /// # Errors
     /// [`NotProposed`] if the entry surely never enters the log. When in doubt the answer is `Ok`.
     fn propose(&self, leadership: Leadership, command: v1::Command) -> Result<(), NotProposed>;
+
+    /// Asks a quorum, after this call and never before, whether `leadership` is still the newest, and tells `waiter` within a bounded time:
+    /// `Ok` if no other node can have been elected before this call. Never blocks. The waiter may be told on any thread.
+    fn confirm(&self, leadership: Leadership, waiter: OnConfirmed);
 }
 
 /// Keeps the records of checkpoints beside the log.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests wait with a deadline")]
 
+mod confirmed;
 mod failover;
 mod following;
 mod gate;

@@ -37,6 +37,7 @@ bugs! {
     LogTruncateForgotten = "log-truncate-forgotten",
     VoteInMemory = "vote-in-memory",
     VoteUnsynced = "vote-unsynced",
+    NoOpUnconfirmed = "no-op-unconfirmed",
     GateOpenAtProposal = "gate-open-at-proposal",
     GateTakesAnyEntry = "gate-takes-any-entry",
     UnknownToldAsRefused = "unknown-told-as-refused",

@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use halite_log::{TypeConfig, Vote};
+use halite_proto::v1;
 use openraft::{Raft, ReadPolicy};
 
 use crate::cluster::error::ClusterError;
@@ -21,12 +22,29 @@ use crate::cluster::network::acknowledges;
 use crate::cluster::state_machine::StateMachine;
 use crate::cluster::transport::{Purpose, Transport};
 use crate::cluster::{Server, primary_of, server_of};
+use crate::database::Leadership;
 
 /// A voter that has not answered by then is asked anew.
 const QUESTION_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// A voter's answer: who, to which round, and whether it acknowledges the vote.
 type Acknowledgement = (u64, u64, bool);
+
+/// What a round found out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    /// Everything acknowledged before the round is at or below it.
+    pub(super) index: u64,
+    /// As whom a quorum acknowledged this node; `None` if another node was asked.
+    pub(super) leadership: Option<Leadership>,
+}
+
+impl Found {
+    /// Nobody else can have been elected before the round, under a newer leadership than this one.
+    pub(super) fn confirms(self, leadership: Leadership) -> bool {
+        self.leadership == Some(leadership)
+    }
+}
 
 /// See the module. What is kept from one round to the next.
 pub(super) struct Rounds {
@@ -57,9 +75,22 @@ impl Rounds {
         Some(())
     }
 
+    /// Raft takes this node for the leader; only a round can tell whether it still is.
+    pub(super) fn leads(&self) -> bool {
+        self.raft.is_leader()
+    }
+
+    /// The primary, as far as this node knows, if it is another one.
+    pub(super) fn other_primary(&self) -> Option<v1::NodeAddress> {
+        let server = server_of(&self.raft.server_metrics());
+        primary_of(&server)
+            .filter(|(node_id, _)| *node_id != server.id)
+            .map(|(node_id, addr)| v1::NodeAddress { node_id, addr })
+    }
+
     /// An index that everything acknowledged before this call is at or below.
-    pub(super) async fn next(&mut self) -> Result<u64, ClusterError> {
-        if self.raft.is_leader() {
+    pub(super) async fn next(&mut self) -> Result<Found, ClusterError> {
+        if self.leads() {
             return self.local().await;
         }
         let (leader, addr) = primary_of(&server_of(&self.raft.server_metrics()))
@@ -68,9 +99,12 @@ impl Rounds {
             .transport
             .peer(leader, &addr, Purpose::Control)
             .map_err(|status| ClusterError::unavailable(status.message().to_owned()))?;
-        let answer = peer.read_index(halite_proto::v1::ReadIndexRequest {}).await;
+        let answer = peer.read_index(v1::ReadIndexRequest {}).await;
         match answer {
-            Ok(response) => Ok(response.into_inner().index),
+            Ok(response) => Ok(Found {
+                index: response.into_inner().index,
+                leadership: None,
+            }),
             Err(status) => Err(ClusterError::unavailable(format!(
                 "the primary did not confirm the read: {}",
                 status.message()
@@ -79,20 +113,27 @@ impl Rounds {
     }
 
     /// A quorum round on the primary.
-    async fn local(&mut self) -> Result<u64, ClusterError> {
+    async fn local(&mut self) -> Result<Found, ClusterError> {
+        // In this order: who acknowledges this vote after the index was read has elected nobody else before.
+        let vote = server_of(&self.raft.server_metrics()).vote;
+        let found = |index| Found {
+            index,
+            leadership: Some(Leadership {
+                term: vote.leader_id.term,
+                leader_id: vote.leader_id.voted_for,
+            }),
+        };
         #[cfg(feature = "planted-bugs")]
         if halite_planted::on(halite_planted::Bug::StalePrimaryReads) {
-            return Ok(0);
+            return Ok(found(0));
         }
         #[cfg(feature = "planted-bugs")]
         if halite_planted::on(halite_planted::Bug::LateAnswerConfirms) {
-            let found = self.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
-            let (index, _) = found.map_err(|error| ClusterError::unavailable(error.to_string()))?;
-            return Ok(index.index());
+            let read = self.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
+            let (index, _) = read.map_err(|error| ClusterError::unavailable(error.to_string()))?;
+            return Ok(found(index.index()));
         }
-        // In this order: who acknowledges this vote after the index was read has elected nobody else before.
-        let vote = server_of(&self.raft.server_metrics()).vote;
-        let found = self
+        let read = self
             .raft
             .get_read_log_id(ReadPolicy::LeaseRead)
             .await
@@ -106,11 +147,11 @@ impl Rounds {
         self.confirm(vote, &server).await?;
         #[cfg(feature = "planted-bugs")]
         if halite_planted::on(halite_planted::Bug::ReadIndexBeforeBlank) {
-            let (_, applied) = found;
-            return Ok(applied.map_or(0, |id| id.index()));
+            let (_, applied) = read;
+            return Ok(found(applied.map_or(0, |id| id.index())));
         }
-        let (index, _) = found;
-        Ok(index.index())
+        let (index, _) = read;
+        Ok(found(index.index()))
     }
 
     /// Waits until a quorum acknowledges `vote`, asked from now on.

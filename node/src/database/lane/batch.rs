@@ -1,17 +1,18 @@
 //! Group commit: many jobs, one transaction, one quorum round.
 //!
-//! Each job runs inside its own savepoint. A job that fails rolls back alone; one that ends the whole transaction is answered and the others are
-//! run again without it. Nobody is answered before the transaction is decided, since even a failure may tell of rows that vanish.
+//! Each job runs inside its own savepoint. A job that fails rolls back alone. One that ends the whole transaction is run again by itself, and so
+//! are the jobs before and after it. Nobody is answered before the transaction is decided, since even a failure may tell of rows that vanish.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use halite_proto::v1;
+use prost::Message as _;
 use rusqlite::ffi;
 
 use super::Lane;
-use super::gate::Decision;
+use super::commit::{Told, Verdict, Weight};
 use crate::database::guard::Mode;
 use crate::database::reply::{CallResults, Deliveries};
 use crate::database::sessions::Lookup;
@@ -52,7 +53,9 @@ impl Lane {
     pub(super) fn run_batch(&mut self, jobs: Vec<WriteJob>) {
         let mut lists = VecDeque::from([jobs]);
         while let Some(jobs) = lists.pop_front() {
-            match self.attempt(jobs) {
+            let attempt = self.attempt(jobs);
+            self.retry_unwritten();
+            match attempt {
                 Attempt::Answered => {}
                 Attempt::Again(again) => again
                     .into_iter()
@@ -82,16 +85,7 @@ impl Lane {
                 None => self.run_job(&job),
             };
             if self.writer_is_idle() {
-                // The whole transaction is gone with this job.
-                let Outcome::Failed(error) = outcome else {
-                    refuse_all(
-                        [job],
-                        &failure::internal("the transaction ended without an error"),
-                    );
-                    return Attempt::Again(vec![rest(entries, jobs)]);
-                };
-                job.reply.send(Err(error));
-                return Attempt::Again(vec![rest(entries, jobs)]);
+                return self.without(Entry { job, outcome }, entries, jobs.collect());
             }
             if let (Some(key), Outcome::Wrote(_) | Outcome::Read(_)) = (job.key, &outcome) {
                 places.insert(key, entries.len());
@@ -103,6 +97,32 @@ impl Lane {
             }
         }
         self.commit_batch(entries)
+    }
+
+    /// The whole transaction is gone with this job.
+    fn without(&self, ended: Entry, before: Vec<Entry>, after: Vec<WriteJob>) -> Attempt {
+        let before: Vec<WriteJob> = before.into_iter().map(|entry| entry.job).collect();
+        let Entry { job, outcome } = ended;
+        let mut again = Vec::new();
+        if before.is_empty() {
+            let outcome = match outcome {
+                Outcome::Failed(error) => Outcome::Failed(error),
+                _ => Outcome::Failed(failure::internal("the transaction ended without an error")),
+            };
+            self.answer_confirmed(vec![Entry { job, outcome }]);
+        } else {
+            // Its failure may be of what a job before it did, and that is not decided yet.
+            again.extend([before, vec![job]]);
+        }
+        again.extend((!after.is_empty()).then_some(after));
+        Attempt::Again(again)
+    }
+
+    /// Answers jobs that wrote nothing, when what they saw is confirmed.
+    fn answer_confirmed(&self, entries: Vec<Entry>) {
+        self.tell(Verdict::NothingWritten, weight(&entries), |told| {
+            answer(entries, told);
+        });
     }
 
     /// The answer to a job that need not be run.
@@ -202,108 +222,72 @@ impl Lane {
             .iter()
             .filter(|entry| matches!(entry.outcome, Outcome::Wrote(_)))
             .count();
-        if wrote > 0 {
-            self.arm(outcomes(&entries));
-        }
-        let committed = self.own("COMMIT");
-        let decision = self.gate.take_decision();
+        let verdict = self.commit(outcomes(&entries), |lane| lane.own("COMMIT"));
         if !self.writer_is_idle()
             && let Err(error) = self.own("ROLLBACK")
         {
             tracing::error!(database = %self.spec.name, %error, "rollback failed");
         }
-        match (decision, committed) {
-            (Decision::Open(entry), _) => {
-                let index = entry.ltx.index;
-                self.shared.batches.fetch_add(1, Ordering::Relaxed);
-                self.shared
-                    .batched_jobs
-                    .fetch_add(wrote as u64, Ordering::Relaxed);
-                let written = self.finish_own(entry);
-                answer(entries, index, None);
-                if let Err(entry) = written {
-                    self.catch_up(*entry);
-                }
-            }
-            (Decision::NotProposed(error), _) => answer(entries, 0, Some((error.clone(), error))),
-            (Decision::Unknown, _) => {
-                let closed = self
-                    .inbox
-                    .closed()
-                    .unwrap_or_else(|| failure::not_primary(None));
-                answer(entries, 0, Some((failure::outcome_unknown(), closed)));
-            }
-            (Decision::NotReached, Ok(())) => answer(entries, self.applied.raft_index, None),
-            (Decision::NotReached, Err(error)) if is_foreign_key(&error) => {
-                return self.split(entries, error);
-            }
-            (Decision::NotReached, Err(error)) => {
-                let error = self.explain(error);
-                answer(entries, 0, Some((error.clone(), error)));
-            }
+        let verdict = match verdict {
+            Verdict::Refused(error) if is_foreign_key(&error) => return self.split(entries, error),
+            other => other.explained(|error| self.explain(error)),
+        };
+        if let Verdict::Committed(_) = verdict {
+            self.shared.batches.fetch_add(1, Ordering::Relaxed);
+            self.shared
+                .batched_jobs
+                .fetch_add(wrote as u64, Ordering::Relaxed);
         }
+        self.tell(verdict, weight(&entries), |told| answer(entries, told));
         Attempt::Answered
     }
 
     /// Deferred foreign keys are violated by some job: finds it by halving. (Jobs that make each other good in one transaction are never
     /// told apart: what is committed satisfies the constraints either way.)
     fn split(&mut self, entries: Vec<Entry>, error: rusqlite::Error) -> Attempt {
-        let mut jobs: Vec<WriteJob> = entries.into_iter().map(|entry| entry.job).collect();
-        if jobs.len() == 1 {
+        if let [_] = entries.as_slice() {
             let error = self.explain(error);
-            refuse_all(jobs, &error);
+            let failed = |Entry { job, .. }| Entry {
+                job,
+                outcome: Outcome::Failed(error.clone()),
+            };
+            self.answer_confirmed(entries.into_iter().map(failed).collect());
             return Attempt::Answered;
         }
+        let mut jobs: Vec<WriteJob> = entries.into_iter().map(|entry| entry.job).collect();
         let second = jobs.split_off(jobs.len() / 2);
         Attempt::Again(vec![jobs, second])
     }
 
     /// Runs a job that cannot run inside a transaction.
     pub(super) fn run_alone(&mut self, job: WriteJob) {
-        let known = match self.refusal() {
-            Some(error) => Some(Outcome::Failed(error)),
-            None => self.answer_known(&job, &[], &HashMap::new()),
-        };
-        let Some(outcome) = known else {
-            let entries = vec![Entry {
-                job,
-                outcome: Outcome::Wrote(vec![v1::StatementResult::default()]),
-            }];
-            self.arm(outcomes(&entries));
-            let job = &entries[0].job;
-            let mut budget = RESULT_BYTES_MAX;
-            let ran = self.guard.armed(Mode::Vacuum, job.deadline, || {
-                statement::run(
-                    self.connection(),
-                    &self.guard,
-                    &job.statements[0],
-                    &mut budget,
-                )
-            });
-            return self.finish_alone(entries, ran.map(drop));
-        };
-        answer(vec![Entry { job, outcome }], 0, None);
-    }
-
-    fn finish_alone(&mut self, entries: Vec<Entry>, ran: Result<(), v1::Error>) {
-        match (self.gate.take_decision(), ran) {
-            (Decision::Open(entry), _) => {
-                let index = entry.ltx.index;
-                let written = self.finish_own(entry);
-                answer(entries, index, None);
-                if let Err(entry) = written {
-                    self.catch_up(*entry);
-                }
-            }
-            (Decision::NotProposed(error), _) | (Decision::NotReached, Err(error)) => {
-                answer(entries, 0, Some((error.clone(), error)));
-            }
-            (Decision::Unknown, _) => {
-                let error = failure::outcome_unknown();
-                answer(entries, 0, Some((error.clone(), error)));
-            }
-            (Decision::NotReached, Ok(())) => answer(entries, self.applied.raft_index, None),
+        if let Some(error) = self.refusal() {
+            return refuse_all([job], &error);
         }
+        if let Some(outcome) = self.answer_known(&job, &[], &HashMap::new()) {
+            return self.answer_confirmed(vec![Entry { job, outcome }]);
+        }
+        let mut entries = vec![Entry {
+            job,
+            outcome: Outcome::Wrote(vec![v1::StatementResult::default()]),
+        }];
+        let job = &entries[0].job;
+        let mut budget = RESULT_BYTES_MAX;
+        let verdict = self.commit(outcomes(&entries), |lane| {
+            lane.guard.armed(Mode::Vacuum, job.deadline, || {
+                let (connection, guard) = (lane.connection(), &lane.guard);
+                statement::run(connection, guard, &job.statements[0], &mut budget).map(drop)
+            })
+        });
+        let verdict = match verdict {
+            Verdict::Refused(error) => {
+                entries[0].outcome = Outcome::Failed(error);
+                Verdict::NothingWritten
+            }
+            other => other,
+        };
+        self.tell(verdict, weight(&entries), |told| answer(entries, told));
+        self.retry_unwritten();
     }
 }
 
@@ -362,8 +346,26 @@ fn outcomes(entries: &[Entry]) -> Vec<v1::SessionOutcomes> {
     clients.into_values().collect()
 }
 
-/// Answers everybody, one hand-over per sink. With `lost`, jobs that wrote are told the first error, the others the second.
-fn answer(entries: Vec<Entry>, raft_index: u64, lost: Option<(v1::Error, v1::Error)>) {
+/// What these jobs hold while they wait for the quorum's word.
+fn weight(entries: &[Entry]) -> Weight {
+    let bytes = |outcome: &Outcome| match outcome {
+        Outcome::Wrote(results) | Outcome::Read(results) => {
+            results.iter().map(v1::StatementResult::encoded_len).sum()
+        }
+        _ => 0,
+    };
+    Weight {
+        calls: entries.len(),
+        bytes: entries.iter().map(|entry| bytes(&entry.outcome)).sum(),
+    }
+}
+
+/// Answers everybody, one hand-over per sink.
+fn answer(entries: Vec<Entry>, told: Told) {
+    let raft_index = match told {
+        Told::Stands(raft_index) => raft_index,
+        _ => 0,
+    };
     let twins: HashMap<usize, CallResults> = entries
         .iter()
         .filter_map(|entry| match entry.outcome {
@@ -391,15 +393,17 @@ fn answer(entries: Vec<Entry>, raft_index: u64, lost: Option<(v1::Error, v1::Err
                 raft_index,
             })
         };
-        let outcome = match (outcome, &lost) {
-            (Outcome::Wrote(_) | Outcome::Twin(_), Some((unknown, _))) => Err(unknown.clone()),
+        let outcome = match (outcome, &told) {
             // It was in the database before: nothing about it can vanish.
             (Outcome::Recorded(recorded), _) => Ok(recorded),
-            (_, Some((_, untried))) => Err(untried.clone()),
-            (Outcome::Wrote(wrote), None) => results(wrote),
-            (Outcome::Read(read), None) => results(read),
-            (Outcome::Failed(error), None) => Err(error),
-            (Outcome::Twin(place), None) => match twins.get(&place) {
+            (Outcome::Wrote(_) | Outcome::Twin(_), Told::Unknown(_)) => {
+                Err(failure::outcome_unknown())
+            }
+            (_, Told::Unknown(error) | Told::NotWritten(error)) => Err(error.clone()),
+            (Outcome::Wrote(wrote), Told::Stands(_)) => results(wrote),
+            (Outcome::Read(read), Told::Stands(_)) => results(read),
+            (Outcome::Failed(error), Told::Stands(_)) => Err(error),
+            (Outcome::Twin(place), Told::Stands(_)) => match twins.get(&place) {
                 Some(twin) => Ok(twin.clone()),
                 None => Err(failure::internal("the twin of a call is gone")),
             },
@@ -413,14 +417,6 @@ fn refuse_all(jobs: impl IntoIterator<Item = WriteJob>, error: &v1::Error) {
     for job in jobs {
         job.reply.send(Err(error.clone()));
     }
-}
-
-fn rest(entries: Vec<Entry>, jobs: impl Iterator<Item = WriteJob>) -> Vec<WriteJob> {
-    entries
-        .into_iter()
-        .map(|entry| entry.job)
-        .chain(jobs)
-        .collect()
 }
 
 pub(super) fn is_foreign_key(error: &rusqlite::Error) -> bool {

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::Lane;
 use super::batch::{RESULT_BYTES_MAX, is_foreign_key};
-use super::gate::Decision;
+use super::commit::{Told, Verdict, Weight};
 use super::message::{Move, Step};
 use crate::database::guard::Mode;
 use crate::database::sessions::Lookup;
@@ -43,18 +43,21 @@ impl Lane {
             last_insert_rowids: Vec::new(),
         };
         let mut end = failure::invalid("the transaction is over");
-        if self.inbox.start_transaction(id) && reply.send(Ok(())).is_ok() {
+        if self.inbox.start_transaction(id) {
+            // What its statements see is what was current after it was begun. A caller that is told otherwise, or has gone away, ends it.
+            self.tell_confirmed(Weight::ONE_CALL, move |told| {
+                let _ = reply.send(match told {
+                    Told::NotWritten(error) => Err(error),
+                    _ => Ok(()),
+                });
+            });
             end = self.take_steps(&mut progress);
         }
         #[cfg(feature = "planted-bugs")]
         if halite_planted::on(halite_planted::Bug::AbandonedTransactionCommits)
             && !self.writer_is_idle()
         {
-            self.arm(outcomes(&progress));
-            let _ = self.own("COMMIT");
-            if let Decision::Open(entry) = self.gate.take_decision() {
-                self.unwritten = self.finish_own(entry).err();
-            }
+            let _ = self.commit(outcomes(&progress), |lane| lane.own("COMMIT"));
         }
         if !self.writer_is_idle()
             && let Err(error) = self.own("ROLLBACK")
@@ -188,25 +191,8 @@ impl Lane {
         progress: &mut Progress,
         reply: oneshot::Sender<Result<Committed, TransactionFailure>>,
     ) -> Option<v1::Error> {
-        self.arm(outcomes(progress));
-        let committed = self.own("COMMIT");
-        let decision = self.gate.take_decision();
-        let over = failure::invalid("the transaction was committed");
-        let error = match (decision, committed) {
-            (Decision::Open(entry), _) => {
-                let raft_index = entry.ltx.index;
-                let written = self.finish_own(entry);
-                let _ = reply.send(Ok(Committed { raft_index }));
-                self.unwritten = written.err();
-                return Some(over);
-            }
-            (Decision::NotReached, Ok(())) => {
-                let _ = reply.send(Ok(Committed {
-                    raft_index: self.applied.raft_index,
-                }));
-                return Some(over);
-            }
-            (Decision::NotReached, Err(error)) if is_foreign_key(&error) => {
+        let verdict = match self.commit(outcomes(progress), |lane| lane.own("COMMIT")) {
+            Verdict::Refused(error) if is_foreign_key(&error) => {
                 let error = self.explain(error);
                 let _ = reply.send(Err(TransactionFailure {
                     error,
@@ -214,15 +200,27 @@ impl Lane {
                 }));
                 return None;
             }
-            (Decision::NotReached, Err(error)) => self.explain(error),
-            (Decision::NotProposed(error), _) => error,
-            (Decision::Unknown, _) => failure::outcome_unknown(),
+            other => other.explained(|error| self.explain(error)),
         };
-        let _ = reply.send(Err(TransactionFailure {
-            error: error.clone(),
-            ended: true,
-        }));
-        Some(error)
+        let end = match &verdict {
+            Verdict::Committed(_) | Verdict::NothingWritten => {
+                failure::invalid("the transaction was committed")
+            }
+            Verdict::Refused(error) | Verdict::NotProposed(error) => error.clone(),
+            Verdict::Unknown => failure::outcome_unknown(),
+        };
+        self.tell(verdict, Weight::ONE_CALL, move |told| {
+            let error = match told {
+                Told::Stands(raft_index) => {
+                    let _ = reply.send(Ok(Committed { raft_index }));
+                    return;
+                }
+                Told::NotWritten(error) => error,
+                Told::Unknown(_) => failure::outcome_unknown(),
+            };
+            let _ = reply.send(Err(TransactionFailure { error, ended: true }));
+        });
+        Some(end)
     }
 }
 

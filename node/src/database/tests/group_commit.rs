@@ -57,12 +57,14 @@ fn job_that_ends_the_transaction_does_not_take_the_others_along() {
     ]);
     let kinds: Vec<bool> = answers.iter().map(Result::is_ok).collect();
     assert_eq!(kinds, [true, false, true, false, true]);
+    assert_eq!(code(&answers[1]), ErrorCode::Sql);
     assert_eq!(
         primary.integer("SELECT count(*) FROM t WHERE v IN ('a', 'c', 'd')"),
         3
     );
     assert_eq!(primary.integer("SELECT count(*) FROM t"), 3);
-    assert_eq!(log.committed().len(), entries + 2);
+    // The blocker; then what came before a job that ended the transaction, and what came after it.
+    assert_eq!(log.committed().len(), entries + 4);
     follower.assert_same(&primary);
 }
 
@@ -144,7 +146,7 @@ fn each_job_gets_its_own_rows_changes_and_rowid() {
 }
 
 #[test]
-fn jobs_that_change_nothing_need_no_quorum() {
+fn jobs_that_change_nothing_make_no_entry() {
     let (_dir, log, primary, _follower) = pair(&[TABLE]);
     let entries = log.committed().len();
     log.set(Delivery::Refused);

@@ -45,7 +45,18 @@ pub(super) enum Delivery {
     Refused,
 }
 
+/// What a lane hears that asks whether it still leads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    /// It does.
+    AtOnce,
+    /// Nothing, until [`TestLog::give_word`].
+    Held,
+}
+
 struct State {
+    word: Word,
+    waiters: Vec<(Leadership, OnConfirmed)>,
     delivery: Delivery,
     committed: Vec<CommittedLtx>,
     held: Vec<v1::LtxCommand>,
@@ -74,6 +85,8 @@ impl TestLog {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(TestLog {
             state: Mutex::new(State {
+                word: Word::AtOnce,
+                waiters: Vec::new(),
                 delivery: Delivery::AtOnce,
                 committed: Vec::new(),
                 held: Vec::new(),
@@ -87,6 +100,30 @@ impl TestLog {
 
     pub(super) fn set(&self, delivery: Delivery) {
         self.state.lock().delivery = delivery;
+    }
+
+    pub(super) fn set_word(&self, word: Word) {
+        self.state.lock().word = word;
+    }
+
+    /// The leaderships that lanes have asked about.
+    pub(super) fn asked(&self) -> Vec<Leadership> {
+        let state = self.state.lock();
+        state.waiters.iter().map(|(asked, _)| *asked).collect()
+    }
+
+    /// Tells all that wait.
+    pub(super) fn give_word(&self, word: &Result<(), v1::Error>) {
+        let waiters = std::mem::take(&mut self.state.lock().waiters);
+        for (_, waiter) in waiters {
+            waiter.tell(word.clone());
+        }
+    }
+
+    /// Forgets all that wait, as a node does that is stopping.
+    pub(super) fn forget_waiters(&self) {
+        let waiters = std::mem::take(&mut self.state.lock().waiters);
+        drop(waiters);
     }
 
     pub(super) fn follow(&self, database: &Arc<Database>) {
@@ -199,6 +236,17 @@ impl Proposer for TestLog {
         }
         Ok(())
     }
+
+    fn confirm(&self, leadership: Leadership, waiter: OnConfirmed) {
+        let mut state = self.state.lock();
+        match state.word {
+            Word::AtOnce => {
+                drop(state);
+                waiter.tell(Ok(()));
+            }
+            Word::Held => state.waiters.push((leadership, waiter)),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -258,7 +306,7 @@ pub(super) struct Node {
     pub(super) database: Arc<Database>,
     pub(super) checkpoints: Arc<Checkpoints>,
     pub(super) path: PathBuf,
-    log: Arc<TestLog>,
+    pub(super) log: Arc<TestLog>,
 }
 
 pub(super) fn options() -> DatabaseOptions {
