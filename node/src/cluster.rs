@@ -31,6 +31,7 @@ pub(crate) mod role;
 mod snapshot;
 mod start;
 pub(crate) mod state_machine;
+mod timing;
 pub(crate) mod transport;
 
 use std::collections::BTreeMap;
@@ -63,6 +64,7 @@ use identity::Identity;
 use read_index::ReadIndex;
 use role::Role;
 use state_machine::{Shared, StateMachine};
+use timing::Timing;
 use transport::Transport;
 
 use crate::database::{Host, ReaderPool};
@@ -86,7 +88,7 @@ pub(crate) struct Cluster {
     role: watch::Sender<Role>,
     addr: String,
     data_dir: PathBuf,
-    lease: Duration,
+    timing: Timing,
     options: ClusterOptions,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     stopping: watch::Sender<bool>,
@@ -132,8 +134,13 @@ impl Cluster {
         &self.options.database.host
     }
 
-    pub(crate) fn lease(&self) -> Duration {
-        self.lease
+    pub(crate) fn timing(&self) -> Timing {
+        self.timing
+    }
+
+    /// Longest time from the last word of a primary to the election of another one.
+    pub(crate) fn election_timeout(&self) -> Duration {
+        self.options.election_timeout
     }
 
     pub(crate) fn role(&self) -> Role {

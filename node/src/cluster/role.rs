@@ -18,9 +18,6 @@ use super::Cluster;
 
 type Metrics = RaftMetrics<TypeConfig>;
 
-/// How often the lease, and whether Raft still runs, is looked at while nothing else happens.
-const LEASE_CHECK: Duration = Duration::from_millis(25);
-
 /// The part of the cluster's state that routing depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -49,7 +46,7 @@ impl Role {
     }
 }
 
-/// What Raft's state says this node should be. `quorum_age` is how long ago a quorum last confirmed the leader.
+/// What Raft's state says this node should be. `quorum_age` is how long ago the last message was sent that a quorum has answered.
 pub(crate) fn desired(metrics: &Metrics, quorum_age: Option<Duration>, lease: Duration) -> Role {
     let membership = metrics.membership_config.membership();
     let member = membership.get_node(&metrics.id).is_some();
@@ -83,7 +80,7 @@ pub(crate) fn desired(metrics: &Metrics, quorum_age: Option<Duration>, lease: Du
 pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
     let role = cluster.shared().role.clone();
     let mut server = cluster.raft().server_metrics();
-    let mut check = tokio::time::interval(LEASE_CHECK);
+    let mut check = tokio::time::interval(cluster.timing().look);
     check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let over = tokio::select! {
@@ -99,7 +96,7 @@ pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
             .known_term
             .store(now.current_term, Ordering::Relaxed);
         let quorum_age = now.last_quorum_acked.map(|at| at.elapsed());
-        let mut wanted = desired(&now, quorum_age, cluster.lease());
+        let mut wanted = desired(&now, quorum_age, cluster.timing().lease);
         if cluster.identity().is_fenced() {
             wanted = Role::Removed;
         }
@@ -157,7 +154,8 @@ async fn step_down(cluster: &Cluster, role: &watch::Sender<Role>, to: Role) {
 
 async fn step_up(cluster: &Cluster, role: &watch::Sender<Role>, term: u64) {
     // Whatever this or an earlier primary left in the log is applied before a lane can build on it.
-    let blank = tokio::time::timeout(cluster.lease(), cluster.raft().write_blank()).await;
+    let blank =
+        tokio::time::timeout(cluster.election_timeout(), cluster.raft().write_blank()).await;
     match blank {
         Ok(Ok(response)) if response.log_id.committed_leader_id().term == term => {}
         Ok(Ok(_)) | Err(_) => return,

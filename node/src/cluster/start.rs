@@ -36,6 +36,7 @@ use super::purge::PurgeRules;
 use super::read_index::ReadIndex;
 use super::role::{self, Role};
 use super::state_machine::{Shared, StateMachine, catalog_key};
+use super::timing::Timing;
 use super::transport::{Connector, Transport};
 use super::{Cluster, chores, repair};
 use crate::database::recovery::{self, EntryId, Evidence};
@@ -153,7 +154,7 @@ impl Cluster {
             transport,
             addr: options.addr.clone(),
             data_dir,
-            lease: options.election_timeout,
+            timing: timing_of(&options),
             options,
             tasks: Mutex::default(),
             stopping,
@@ -162,8 +163,8 @@ impl Cluster {
             failure: watch::Sender::new(None),
         });
         let tasks = vec![
-            tokio::spawn(role::watch_role(cluster.clone())),
             rounds,
+            tokio::spawn(role::watch_role(cluster.clone())),
             tokio::spawn(chores::run(cluster.clone())),
             tokio::spawn(repair::run(cluster.clone())),
             tokio::spawn(databases::tend::run(cluster.shared.clone())),
@@ -195,15 +196,17 @@ impl Cluster {
     }
 }
 
+fn timing_of(options: &ClusterOptions) -> Timing {
+    Timing::of(options.election_timeout, options.heartbeat_interval)
+}
+
 fn raft_config(options: &ClusterOptions) -> Result<Config, StartError> {
-    // openraft elects after lease + a random timeout, both at most `election_timeout_max`: together our election timeout.
-    let max = u64::try_from(options.election_timeout.as_millis() / 2).unwrap_or(u64::MAX);
-    let heartbeat = u64::try_from(options.heartbeat_interval.as_millis()).unwrap_or(u64::MAX);
+    let timing = timing_of(options);
     let config = Config {
         cluster_name: options.cluster_name.clone(),
-        election_timeout_min: (max * 3 / 5).max(heartbeat + 1),
-        election_timeout_max: max,
-        heartbeat_interval: heartbeat,
+        election_timeout_min: timing.election_min_ms,
+        election_timeout_max: timing.election_max_ms,
+        heartbeat_interval: timing.heartbeat_ms,
         enable_pre_vote: Some(true),
         // Snapshots and purging are decided by `purge`, not by a count of entries.
         snapshot_policy: SnapshotPolicy::Never,
