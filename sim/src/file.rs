@@ -5,12 +5,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use halite_checks::{
-    AccountId, Bank, Contents, Element, Key, LedgerRow, RegisterValue, Row, Tag, TransferId,
-    WriteId,
+    AccountId, Bank, Contents, Element, Holder, Key, LedgerRow, RegisterValue, Row, Tag,
+    TransferId, WriteId,
 };
 use rusqlite::{Connection, OpenFlags, Params};
 
-use crate::workload::{bank, list, register, set};
+use crate::workload::{bank, list, lock, register, set};
 
 /// See the module. Reads only, past Halite.
 pub struct File {
@@ -60,6 +60,7 @@ impl File {
             bank: None,
             lists: Some(BTreeMap::new()),
             registers: Some(BTreeMap::new()),
+            locks: Some(BTreeMap::new()),
         };
         if self.has("log")? {
             contents.rows = Some(self.rows_after(0)?);
@@ -72,6 +73,9 @@ impl File {
         }
         if self.has("registers")? {
             contents.registers = Some(self.registers()?);
+        }
+        if self.has("locks")? {
+            contents.locks = Some(self.locks()?);
         }
         Ok(contents)
     }
@@ -130,6 +134,13 @@ impl File {
             Ok((Key(number(row, 3)?), value))
         })?;
         Ok(registers.into_iter().collect())
+    }
+
+    fn locks(&self) -> Result<BTreeMap<Key, Holder>> {
+        let locks = self.all(lock::SELECT_ALL, [], |row| {
+            Ok((Key(number(row, 0)?), Holder(number(row, 1)?)))
+        })?;
+        Ok(locks.into_iter().collect())
     }
 
     fn has(&self, table: &str) -> Result<bool> {

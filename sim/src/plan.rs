@@ -75,6 +75,7 @@ impl Plan {
             clients: clients.len() as u64,
             databases: databases.len(),
         };
+        let locks = load::draw_locks(seed, &databases);
         let is_large = clients.iter().any(|c| c.job == Job::InsertLarge);
         Self {
             seed,
@@ -87,7 +88,7 @@ impl Plan {
             archive: rng
                 .random_ratio(1, 3)
                 .then(|| Duration::from_millis(rng.random_range(20..1_500))),
-            clients,
+            clients: clients.into_iter().chain(locks).collect(),
             faults: faults::draw(rng, cast, length),
             read_files_every: Duration::from_millis(rng.random_range(60..400)),
             entry_bytes_max: draw_entry_bytes_max(rng, is_large),

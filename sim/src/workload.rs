@@ -7,6 +7,7 @@ pub mod bank;
 pub mod databases;
 pub mod large;
 pub mod list;
+pub mod lock;
 pub mod register;
 pub mod schema;
 pub mod set;
@@ -41,6 +42,7 @@ pub async fn run(job: Job, session: Session) {
         Job::ReadLists(level) => list::read(session, level).await,
         Job::IncrementRegisters => register::write(session).await,
         Job::ReadRegisters(level) => register::read(session, level).await,
+        Job::KeepLocks => lock::run(session).await,
         Job::ChangeSchema => schema::run(session).await,
         Job::ChangeDatabases => databases::run(session).await,
     };

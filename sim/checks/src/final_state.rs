@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::{AccountId, Element, Key, LedgerRow, NodeId, RegisterValue, Row};
+use crate::history::{AccountId, Element, Holder, Key, LedgerRow, NodeId, RegisterValue, Row};
 
 /// What each node holds in the end. A node that is not there is not checked.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,6 +22,8 @@ pub struct Contents {
     pub lists: Option<BTreeMap<Key, Vec<Element>>>,
     /// All registers that were ever written.
     pub registers: Option<BTreeMap<Key, RegisterValue>>,
+    /// All locks that somebody has.
+    pub locks: Option<BTreeMap<Key, Holder>>,
 }
 
 /// The tables of the bank.

@@ -6,12 +6,14 @@
 
 mod bank;
 mod list;
+mod lock;
 mod operation;
 mod register;
 mod set;
 
 pub use bank::{AccountId, BankHistory, LedgerRow, ReadBalances, Transfer, TransferId};
 pub use list::{Element, ListTransaction, Step};
+pub use lock::{Holder, LockAnswer, LockRequest, LockStep};
 pub use operation::{
     Caller, Level, Moment, NodeId, Operation, OperationId, Outcome, Request, SessionId, Ticket,
 };
@@ -20,7 +22,7 @@ pub use set::{Insert, Inserted, ReadRows, Row, SetHistory, WriteId};
 
 use std::fmt;
 
-/// Name of a list or a register.
+/// Name of a list, a register or a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub u64);
 
@@ -41,6 +43,8 @@ pub struct History {
     pub lists: Vec<Operation<ListTransaction>>,
     /// Counters that are read and written in one transaction.
     pub registers: RegisterHistory,
+    /// Locks that are taken, renewed and let go by conditional statements.
+    pub locks: Vec<Operation<LockRequest>>,
     operations: u64,
     moments: u64,
 }

@@ -6,6 +6,7 @@ pub mod bank_total;
 pub mod bounded_lag;
 pub mod failed_is_not_kept;
 pub mod linearizable;
+pub mod linearizable_locks;
 pub mod linearizable_registers;
 pub mod list_append;
 pub mod liveness;
@@ -38,5 +39,6 @@ pub const ALL: &[Check] = &[
     bank_ledger::check,
     lost_update::check,
     linearizable_registers::check,
+    linearizable_locks::check,
     list_append::check,
 ];

@@ -157,6 +157,11 @@ impl Script {
         self.end_with(|contents| contents.registers = Some(registers.clone()));
     }
 
+    pub(crate) fn end_locks(&mut self, locks: &[(Key, Holder)]) {
+        let locks = locks.iter().copied().collect::<BTreeMap<_, _>>();
+        self.end_with(|contents| contents.locks = Some(locks.clone()));
+    }
+
     pub(crate) fn end_lists(&mut self, lists: &[(u64, &[u64])]) {
         let lists = lists
             .iter()

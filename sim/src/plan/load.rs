@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use halite_checks::Level;
-use rand::Rng as _;
 use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
 
 /// One client.
 #[derive(Clone, Debug)]
@@ -53,6 +54,8 @@ pub enum Job {
     IncrementRegisters,
     /// Reads registers at a level.
     ReadRegisters(Level),
+    /// Takes, renews and lets go of locks.
+    KeepLocks,
     /// Creates, changes and drops tables and indexes; vacuums.
     ChangeSchema,
     /// Creates and drops databases.
@@ -127,6 +130,31 @@ pub(super) fn draw(rng: &mut SmallRng, databases: &[(String, u32)]) -> Vec<Clien
                 database: database.to_owned(),
                 job,
                 pause: pause * rng.random_range(1..=3) / 2,
+                patience: draw_patience(rng, hurried),
+            }
+        })
+        .collect()
+}
+
+/// Makes the stream of choices of [`draw_locks`] another one than the rest of the plan is drawn from.
+const LOCKS: u64 = 0x6c6f_636b_7321;
+
+/// Draws clients that keep locks, in every second run. They are quick, since what changes nothing is answered soon, and what was true a moment
+/// ago is told only for a moment. Drawn apart: whoever repeats a seed from before gets the other clients and the faults as they were.
+pub(super) fn draw_locks(seed: u64, databases: &[(String, u32)]) -> Vec<ClientPlan> {
+    let rng = &mut SmallRng::seed_from_u64(seed ^ LOCKS);
+    let database = databases.choose(rng).filter(|_| rng.random_ratio(1, 2));
+    let Some((database, _)) = database.cloned() else {
+        return Vec::new();
+    };
+    let pause = Duration::from_millis(rng.random_range(4..60));
+    (0..rng.random_range(2..=4))
+        .map(|_| {
+            let hurried = rng.random_ratio(1, 2);
+            ClientPlan {
+                database: database.clone(),
+                job: Job::KeepLocks,
+                pause,
                 patience: draw_patience(rng, hurried),
             }
         })

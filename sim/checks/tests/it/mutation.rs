@@ -30,6 +30,7 @@ const MUTATIONS: &[(&str, Mutation)] = &[
     ("linearizable", swap_order),
     ("linearizable", read_stale_register),
     ("linearizable_registers", read_stale_register),
+    ("linearizable_locks", tell_stale_holder),
     ("session_guarantees", read_stale_in_session),
     ("bounded_lag", read_stale_bounded),
     ("bank_total", read_too_much_money),
@@ -302,6 +303,16 @@ fn read_stale_register(subject: &mut Subject) -> Option<()> {
     };
     let read = subject.one((0..registers.reads.len()).filter(stale).collect::<Vec<_>>())?;
     subject.history.registers.reads[read].outcome = Outcome::Ok(RegisterValue::INITIAL);
+    Some(())
+}
+
+/// A client is told that somebody has a lock who never had it.
+fn tell_stale_holder(subject: &mut Subject) -> Option<()> {
+    let locks = &subject.history.locks;
+    let told = |n: &usize| matches!(locks[*n].outcome, Outcome::Ok(LockAnswer::Held(_)));
+    let told = subject.one((0..locks.len()).filter(told).collect::<Vec<_>>())?;
+    let nobody = LockAnswer::Held(Some(Holder(u64::MAX)));
+    subject.history.locks[told].outcome = Outcome::Ok(nobody);
     Some(())
 }
 

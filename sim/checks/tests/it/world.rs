@@ -26,6 +26,7 @@ enum Pending {
         Option<Vec<Vec<Element>>>,
     ),
     Increment(Ticket<Increment>, Increment, Option<RegisterValue>),
+    Lock(Ticket<LockRequest>, LockRequest, Option<LockAnswer>),
     ReadRows(Ticket<ReadRows>, Vec<Row>),
     ReadBalances(Ticket<ReadBalances>, BTreeMap<AccountId, i64>),
     ReadLists(Ticket<ListTransaction>, Vec<Vec<Element>>),
@@ -38,6 +39,7 @@ enum Limbo {
     Transfer(Transfer),
     Lists(ListTransaction),
     Increment(Increment),
+    Lock(LockRequest),
 }
 
 /// How a client stops waiting for a write that has not taken effect.
@@ -142,8 +144,8 @@ impl World {
             node: Some(NodeId(self.rng.between(1, 3))),
             level,
         };
-        let kind = self.rng.below(8);
-        let pending = if kind < 4 {
+        let kind = self.rng.below(9);
+        let pending = if kind < 4 || kind == 8 {
             let level = Level::Linearizable;
             self.begin_write(kind, Caller { level, ..caller }, client)
         } else {
@@ -196,6 +198,13 @@ impl World {
                     .invoke(caller, self.now_us, transaction.clone());
                 Pending::Lists(ticket, transaction, None)
             }
+            8 => {
+                let key = self.key();
+                let step = self.lock_step();
+                let request = LockRequest { key, step };
+                let ticket = self.history.invoke(caller, self.now_us, request);
+                Pending::Lock(ticket, request, None)
+            }
             _ => {
                 let increment = Increment {
                     key: self.key(),
@@ -204,6 +213,28 @@ impl World {
                 let ticket = self.history.invoke(caller, self.now_us, increment);
                 Pending::Increment(ticket, increment, None)
             }
+        }
+    }
+
+    /// Holders that somebody may have heard of, so that some steps are done and some are not.
+    fn lock_step(&mut self) -> LockStep {
+        let recent = |world: &mut Self| Holder(world.numbers.saturating_sub(world.rng.below(12)));
+        match self.rng.below(6) {
+            0 => LockStep::Take(Holder(self.number())),
+            1 => LockStep::Settle(Holder(self.number())),
+            2 => LockStep::Release(recent(self)),
+            3 => LockStep::Look,
+            4 => {
+                let holder = recent(self);
+                LockStep::Pass {
+                    from: holder,
+                    to: holder,
+                }
+            }
+            _ => LockStep::Pass {
+                from: recent(self),
+                to: Holder(self.number()),
+            },
         }
     }
 
@@ -295,6 +326,10 @@ impl World {
                 let written = self.store.increment(increment);
                 Pending::Increment(ticket, increment, Some(written))
             }
+            Pending::Lock(ticket, request, _) => {
+                let told = self.store.lock(request);
+                Pending::Lock(ticket, request, Some(told))
+            }
             read => read,
         });
     }
@@ -319,6 +354,10 @@ impl World {
                 how.tell(history, now_us, ticket);
                 Limbo::Increment(increment)
             }
+            Pending::Lock(ticket, request, _) => {
+                how.tell(history, now_us, ticket);
+                Limbo::Lock(request)
+            }
             _ => return,
         };
         if how != GivesUp::Refused {
@@ -332,6 +371,7 @@ impl World {
             Limbo::Transfer(transfer) => self.store.transfer(transfer),
             Limbo::Lists(transaction) => drop(self.store.transact(&transaction)),
             Limbo::Increment(increment) => drop(self.store.increment(increment)),
+            Limbo::Lock(request) => drop(self.store.lock(request)),
         }
     }
 
@@ -353,6 +393,10 @@ impl World {
                 answer(history, now_us, ticket, told.filter(|_| known)),
             ),
             Pending::Increment(ticket, _, told) => (
+                true,
+                answer(history, now_us, ticket, told.filter(|_| known)),
+            ),
+            Pending::Lock(ticket, _, told) => (
                 true,
                 answer(history, now_us, ticket, told.filter(|_| known)),
             ),

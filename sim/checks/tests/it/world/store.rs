@@ -15,6 +15,8 @@ pub(crate) struct Store {
     ledger: Vec<LedgerRow>,
     lists: BTreeMap<Key, Vec<(u64, Element)>>,
     registers: BTreeMap<Key, Vec<(u64, RegisterValue)>>,
+    /// Locks are only ever looked at where they are now.
+    locks: BTreeMap<Key, Holder>,
 }
 
 impl Store {
@@ -78,6 +80,14 @@ impl Store {
         written
     }
 
+    pub(crate) fn lock(&mut self, request: LockRequest) -> LockAnswer {
+        self.version += 1;
+        let held = self.locks.remove(&request.key);
+        let (held, told) = request.step.run(held);
+        self.locks.extend(held.map(|holder| (request.key, holder)));
+        told
+    }
+
     pub(crate) fn rows_at(&self, version: u64) -> &[Row] {
         let seen = self
             .row_versions
@@ -118,6 +128,7 @@ impl Store {
             }),
             lists: Some(lists.collect()),
             registers: Some(registers.collect()),
+            locks: Some(self.locks.clone()),
         }
     }
 }
