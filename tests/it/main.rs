@@ -12,6 +12,7 @@ mod forwarding;
 mod full_disk;
 mod handover;
 mod identity;
+mod locks;
 mod ltx_stream;
 mod membership;
 mod namespaces;
