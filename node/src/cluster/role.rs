@@ -88,8 +88,9 @@ pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
             _ = check.tick() => false,
         };
         let now = cluster.metrics();
-        // Also when all that is heard of the failure is that nothing will change any more.
-        if over || now.running_state.is_err() {
+        // Also when all that is heard of the failure is that nothing will change any more. And when the log has failed where Raft does not
+        // write: a follower that waits for a snapshot might not write for ever.
+        if over || now.running_state.is_err() || cluster.shared().log.failure().is_some() {
             break;
         }
         cluster
@@ -117,9 +118,13 @@ pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
             }
         }
     }
-    let why = match &cluster.metrics().running_state {
-        Err(fatal) => fatal.to_string(),
-        Ok(()) => "raft has stopped".to_owned(),
+    let why = match (
+        &cluster.metrics().running_state,
+        cluster.shared().log.failure(),
+    ) {
+        (Err(fatal), _) => fatal.to_string(),
+        (Ok(()), Some(failed)) => failed,
+        (Ok(()), None) => "raft has stopped".to_owned(),
     };
     cluster.failure.send_replace(Some(why));
     let last = *role.borrow();
