@@ -128,8 +128,16 @@ pub(super) fn open(
     if let Health::Parked { .. } = redone.health {
         applier = pager.applier().map_err(OpenError::Connection)?;
     }
-    if !redone.health.trouble().is_empty() {
-        tracing::error!(database = %spec.name, why = redone.health.trouble(), "database is not well");
+    let why = redone.health.trouble();
+    match &redone.health {
+        Health::Fine => {}
+        Health::Behind { .. } => {
+            tracing::error!(database = %spec.name, why, "database is behind");
+        }
+        Health::NeedsRepair { .. } => {
+            tracing::error!(database = %spec.name, why, "database needs repair");
+        }
+        Health::Parked { .. } => tracing::error!(database = %spec.name, why, "database is parked"),
     }
 
     let host = options.host.clone();

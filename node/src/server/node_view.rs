@@ -66,6 +66,8 @@ pub struct LogView {
     pub checkpoint: u64,
     /// The vote that is on the disk: term, whom it is for, and whether a quorum has granted it.
     pub vote: (u64, u64, bool),
+    /// The store has stopped after a failure of its disk: the node is about to start anew.
+    pub failed: bool,
 }
 
 /// A database as its node knows it, beyond what the node tells everybody.
@@ -151,6 +153,7 @@ impl NodeView {
                     vote.committed,
                 )
             }),
+            failed: log.failure().is_some(),
         })
     }
 
