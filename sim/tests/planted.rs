@@ -12,7 +12,7 @@ use halite_planted::{Bug, VARIABLE};
 
 const TABLE: &str = include_str!("../planted/bugs.md");
 /// Seeds tried for each bug, from the one in the table on.
-const SEEDS_MAX: u64 = 20;
+const SEEDS_MAX: u64 = 60;
 
 /// A row of the table.
 #[derive(Clone, Debug)]
