@@ -10,7 +10,7 @@ use halite_tests::direct::DirectNode;
 use halite_tests::scratch::{Weight, run};
 use halite_tests::wait;
 
-/// Longer than the lease of a primary (225 ms) by far.
+/// Longer than the lease of a primary (400 ms) by far.
 const FROZEN: Duration = Duration::from_millis(1200);
 
 fn direct(cluster: &TestCluster, id: u64) -> Result<DirectNode> {

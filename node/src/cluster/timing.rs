@@ -1,9 +1,9 @@
-//! [`Timing`]: from when on the others may elect another primary, and by when this one has to stop. Pure.
+//! [`Timing`]: how long a primary keeps its role without an answer, and when the others elect another one. Pure.
 //!
 //! openraft: a node that has heard its leader votes for nobody else for `election_timeout_max` (its lease), and calls for an election itself
-//! after a random timeout more. So nobody is elected within `election_timeout_max` of a message that a quorum has answered, as long as clocks run
-//! alike, no voter restarts and no operator moves leadership. No answer to a client depends on that: whatever a primary says is proven by
-//! a commit or by a quorum round. The lease only sees to it that a primary which was cut off stops by itself before there is another one.
+//! after a random timeout more. The lease of the role is the whole election timeout, longer than that: a leader whose links are slow keeps
+//! its voters by its heartbeats, and if it gave the role up before they would elect another one, nobody would take writes. So for a moment there
+//! may be two nodes in the role. No answer to a client depends on it: whatever a primary says is proven by a commit or by a quorum round.
 
 use std::time::Duration;
 
@@ -30,14 +30,12 @@ impl Timing {
         let heartbeat_ms = ms(heartbeat_interval);
         // Lease and random timeout follow each other, both at most this.
         let election_max_ms = ms(election_timeout) / 2;
-        let kept_to = Duration::from_millis(election_max_ms);
-        let look = LOOK_MAX.min(kept_to / 8);
         Self {
             heartbeat_ms,
             election_min_ms: (election_max_ms * 3 / 5).max(heartbeat_ms.saturating_add(1)),
             election_max_ms,
-            lease: kept_to.saturating_sub(look),
-            look,
+            lease: election_timeout,
+            look: LOOK_MAX.min(election_timeout / 16),
         }
     }
 }
@@ -47,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_primary_has_stopped_before_anybody_else_can_be_elected_and_not_for_a_late_heartbeat() {
+    fn a_primary_keeps_its_role_as_long_as_its_voters_keep_to_it() {
         // What the configuration allows: a heartbeat of 5 ms to 10 s, an election timeout of 20 ms to 60 s and at least three heartbeats.
         for election_ms in (20_u64..2_000).chain((2_000..=60_000).step_by(97)) {
             let steps = (election_ms / 3).div_ceil(40).max(1);
@@ -56,23 +54,14 @@ mod tests {
                 let timing = Timing::of(Duration::from_millis(election_ms), heartbeat);
                 let at =
                     format!("election_ms={election_ms} heartbeat_ms={heartbeat_ms}: {timing:?}");
-                // A vote within `election_max_ms` of the last message that was answered is refused.
-                let elected = Duration::from_millis(timing.election_max_ms);
-                // It looks a whole interval after the look that found the lease just in force.
-                let stopped = timing.lease + timing.look;
-                assert!(stopped <= elected, "{at}");
-                assert!(timing.lease >= heartbeat * 5 / 4, "{at}");
+                // A voter elects another one at the latest after its own lease and the longest random timeout.
+                let elects = Duration::from_millis(2 * timing.election_max_ms);
+                assert!(timing.lease >= elects, "{at}");
+                assert!(timing.lease >= heartbeat * 3, "{at}");
                 assert!(timing.look > Duration::ZERO, "{at}");
                 assert!(timing.election_min_ms > timing.heartbeat_ms, "{at}");
                 assert!(timing.election_min_ms < timing.election_max_ms, "{at}");
             }
         }
-    }
-
-    #[test]
-    fn with_the_defaults_three_heartbeats_may_be_lost() {
-        let timing = Timing::of(Duration::from_millis(400), Duration::from_millis(50));
-        assert_eq!(timing.lease, Duration::from_millis(175));
-        assert_eq!(timing.look, Duration::from_millis(25));
     }
 }

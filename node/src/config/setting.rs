@@ -75,7 +75,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("cluster.name", "cluster-name", "TEXT", "halite", "Name of the cluster; nodes of other clusters are refused"),
     setting("cluster.initial-members", "initial-members", "ID=HOST:PORT,...", "", "First members of a new cluster, this node among them [default: this node alone]"),
     setting("cluster.join", "join", "true|false", "false", "Start blank and wait for `halite member add`"),
-    setting("election-timeout", "election-timeout", "DURATION", "500ms", "Silence of the primary after which the others elect a new one"),
+    setting("election-timeout", "election-timeout", "DURATION", "400ms", "Silence of the primary after which the others elect a new one"),
     setting("heartbeat-interval", "heartbeat-interval", "DURATION", "50ms", "How often the primary says that it is there"),
     setting("dbs", "dbs", "NAME,...", "", "Databases that the primary creates at the first start"),
     setting("archive.url", "archive-url", "URL", "", "Where databases are archived, each in a folder of its own below"),

@@ -67,7 +67,7 @@ fn defaults_are_a_valid_single_node() {
         (1, "node-1", "127.0.0.1:7000")
     );
     assert_eq!(config.advertise, "127.0.0.1:7000");
-    assert_eq!(config.election_timeout, Duration::from_millis(500));
+    assert_eq!(config.election_timeout, Duration::from_millis(400));
     assert_eq!(config.heartbeat_interval, Duration::from_millis(50));
     assert_eq!(
         config.first_members(),

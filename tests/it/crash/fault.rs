@@ -33,7 +33,7 @@ pub(crate) enum Fault {
 impl Fault {
     pub(crate) fn draw(rng: &mut StdRng) -> Self {
         let away_ms = rng.random_range(0..1200);
-        // The default lease is 225 ms.
+        // The default lease is 400 ms.
         let frozen_ms = rng.random_range(400..2000);
         match rng.random_range(0..20) {
             0..5 => Self::KillPrimary(away_ms),

@@ -127,7 +127,7 @@ fn a_primary_whose_network_comes_and_goes_keeps_every_promise() {
         for flap in 0..12 {
             let (primary, _) = net.roles().await?;
             net.proxy.isolate(primary);
-            // Around the lease (225 ms) and the election timeout: the fault is its rhythm.
+            // Around the lease (400 ms) and the election timeout: the fault is its rhythm.
             tokio::time::sleep(Duration::from_millis(100 + 40 * flap)).await;
             net.proxy.heal();
             if flap % 3 == 2 {
