@@ -55,7 +55,7 @@ impl State {
 struct Trouble {
     /// Accesses until the power goes off; 0 for never.
     cut_after: u64,
-    /// One of so many writes and syncs fails; 0 for none.
+    /// One of so many accesses that are no reads fails; 0 for none.
     fails_one_in: u32,
 }
 
@@ -229,7 +229,11 @@ impl World {
 
     fn failures(&self) -> u64 {
         let counts = self.disk.fault_counts();
-        counts.writes_failed + counts.writes_full + counts.truncates_failed + counts.syncs_failed
+        counts.opens_failed
+            + counts.writes_failed
+            + counts.writes_full
+            + counts.truncates_failed
+            + counts.syncs_failed
     }
 
     fn compare(&self, database: &Arc<Database>, position: usize) {
@@ -403,13 +407,15 @@ fn run_all(seeds: std::ops::Range<u64>, fails_one_in: u32) {
         total.changes_kept += counts.changes_kept;
         total.changes_dropped += counts.changes_dropped;
         total.changes_torn += counts.changes_torn;
+        total.opens_failed += counts.opens_failed;
         total.writes_failed += counts.writes_failed;
         total.writes_full += counts.writes_full;
         total.syncs_failed += counts.syncs_failed;
     }
     assert!(total.changes_kept > 0 && total.changes_dropped > 0 && total.changes_torn > 0);
     if fails_one_in > 0 {
-        assert!(total.writes_failed > 0 && total.writes_full > 0 && total.syncs_failed > 0);
+        assert!(total.opens_failed > 0 && total.writes_failed > 0);
+        assert!(total.writes_full > 0 && total.syncs_failed > 0);
     }
 }
 
