@@ -33,6 +33,7 @@ mod start;
 pub(crate) mod state_machine;
 mod timing;
 pub(crate) mod transport;
+mod unconfirmed;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

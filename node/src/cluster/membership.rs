@@ -10,7 +10,7 @@ use halite_proto::v1;
 use halite_proto::v1::command::Kind;
 use openraft::ChangeMembers;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::error::ClusterError;
 use super::formation::{identify, member_of};
@@ -212,7 +212,22 @@ impl Cluster {
         }
         match self.transfer_leadership(None).await {
             Ok(to) => info!(to, "leadership handed over"),
-            Err(error) => tracing::warn!(%error, "leadership not handed over"),
+            Err(error) => warn!(%error, "leadership not handed over"),
+        }
+    }
+
+    /// Leads no longer, without waiting for anybody: the voter that is best caught up is told to take over, and heartbeats end, so that the
+    /// others elect one where it does not.
+    pub(crate) async fn give_way(&self) {
+        let Some(to) = best_successor(&self.metrics(), self.identity().node_id) else {
+            return;
+        };
+        warn!(
+            to,
+            "a quorum does not answer in time for a primary: giving way"
+        );
+        if let Err(error) = self.raft().trigger().transfer_leader(to).await {
+            warn!(%error, "not given way");
         }
     }
 

@@ -12,9 +12,11 @@ use halite_proto::v1;
 use openraft::metrics::RaftMetrics;
 use openraft::{Instant as _, ServerState};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Cluster;
+use super::unconfirmed::Unconfirmed;
 
 type Metrics = RaftMetrics<TypeConfig>;
 
@@ -82,6 +84,7 @@ pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
     let mut server = cluster.raft().server_metrics();
     let mut check = tokio::time::interval(cluster.timing().look);
     check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut unconfirmed, mut looked) = (Unconfirmed::default(), Instant::now());
     loop {
         let over = tokio::select! {
             changed = super::server_changed(&mut server) => changed.is_err(),
@@ -97,7 +100,13 @@ pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
             .known_term
             .store(now.current_term, Ordering::Relaxed);
         let quorum_age = now.last_quorum_acked.map(|at| at.elapsed());
-        let mut wanted = desired(&now, quorum_age, cluster.timing().lease);
+        let lease = cluster.timing().lease;
+        let mut wanted = desired(&now, quorum_age, lease);
+        let confirmed = !now.state.is_leader() || matches!(wanted, Role::Primary { .. });
+        let elapsed = std::mem::replace(&mut looked, Instant::now()).elapsed();
+        if unconfirmed.note(now.current_term, confirmed, elapsed, lease) {
+            cluster.give_way().await;
+        }
         if cluster.identity().is_fenced() {
             wanted = Role::Removed;
         }

@@ -2,8 +2,8 @@
 //!
 //! openraft: a node that has heard its leader votes for nobody else for `election_timeout_max` (its lease), and calls for an election itself
 //! after a random timeout more. The lease of the role is the whole election timeout, longer than that: a leader whose links are slow keeps
-//! its voters by its heartbeats, and if it gave the role up before they would elect another one, nobody would take writes. So for a moment there
-//! may be two nodes in the role. No answer to a client depends on it: whatever a primary says is proven by a commit or by a quorum round.
+//! its voters by its heartbeats, and if it gave the role up before they would elect another one, nobody would take writes until it has given way
+//! (`unconfirmed`). So for a moment there may be two nodes in the role. No answer to a client depends on it: whatever a primary says is proven by a commit or by a quorum round.
 
 use std::time::Duration;
 

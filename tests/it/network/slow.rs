@@ -62,6 +62,32 @@ fn a_network_slower_than_the_elections_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn a_primary_whose_links_are_too_slow_makes_room_for_another() {
+    run("late-primary", async |scratch| {
+        let mut net = Networked::start(scratch, LoadOptions::new(24)).await?;
+        let (old, others) = net.roles().await?;
+        // Its links become slower little by little, so that its heartbeats come as regularly as ever: nobody has a reason to call an election.
+        for delay_ms in (50..=600).step_by(50) {
+            let late = Conditions::delayed(Duration::from_millis(delay_ms), Duration::ZERO);
+            for other in others {
+                net.proxy.set(old, other, late);
+                net.proxy.set(other, old, late);
+            }
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+        net.cluster.look_away_from(&[old]);
+        let next = net.cluster.primary().await?;
+        ensure!(
+            next != old,
+            "node {old} leads on over links too slow for it"
+        );
+        net.load.grown(100).await?;
+        net.heal().await?;
+        net.end().await
+    });
+}
+
+#[test]
 fn big_values_over_a_narrow_network_unseat_nobody() {
     run("narrow-network", async |scratch| {
         let options = LoadOptions {
