@@ -43,15 +43,16 @@ mod write_job;
 pub use applied::{Applied, Health, Mark, Status};
 pub use committed_ltx::{ChunkSource, CommittedLtx, LtxReader};
 pub use error::{ApplyError, InstallError, OpenError};
-pub(crate) use host::queue_len;
 pub use host::{Host, SystemHost, blocking};
 pub use on_confirmed::OnConfirmed;
 pub use proposer::{
     CheckpointStore, CommittedLog, Leadership, NotProposed, Proposer, Transactions,
 };
 pub use reader_pool::{ReadJob, ReaderPool, is_not_read_only};
-pub use reply::{CallReply, CallResults, ReplyReceiver, ReplySink, ReplyTo, replies};
-pub use snapshot::DatabaseSnapshot;
+pub use reply::{
+    CallReply, CallResults, ReplyReceiver, ReplySink, ReplyTo, Room, RoomWaiter, replies,
+};
+pub use snapshot::{DatabaseSnapshot, PageDiff};
 pub use spec::{DatabaseId, DatabaseOptions, DatabaseSpec, Redo};
 pub use transaction::{
     Committed, TRANSACTION_MAX, Transaction, TransactionFailure, TransactionOptions,

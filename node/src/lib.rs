@@ -27,5 +27,5 @@ pub(crate) mod api;
 pub mod archiver;
 pub mod cluster;
 pub mod database;
-mod piece_writer;
+mod piece_stream;
 mod staging_file;

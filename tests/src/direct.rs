@@ -6,6 +6,8 @@ use anyhow::{Context, Result, bail};
 use futures::StreamExt as _;
 use halite_proto::v1;
 use halite_proto::v1::halite_client::HaliteClient;
+use tokio::sync::oneshot;
+use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
 /// A connection to one node.
@@ -13,6 +15,13 @@ use tonic::transport::{Channel, Endpoint};
 pub struct DirectNode {
     client: HaliteClient<Channel>,
     timeout: Duration,
+}
+
+/// A stream on which nothing is under way. Dropped, it is ended in both directions.
+#[derive(Debug)]
+pub struct OpenStream {
+    _end: oneshot::Sender<()>,
+    _inbound: Streaming<v1::SessionResponse>,
 }
 
 impl DirectNode {
@@ -77,25 +86,62 @@ impl DirectNode {
         database: &str,
         statements: &[String],
     ) -> Result<Vec<Vec<Vec<i64>>>> {
-        let calls = statements.iter().zip(1..).map(|(sql, id)| v1::Call {
-            id,
-            database: database.to_owned(),
-            statements: vec![statement(sql, &[])],
-            ..v1::Call::default()
-        });
-        let request = v1::SessionRequest {
-            client_id: rand::random::<[u8; 16]>().to_vec().into(),
-            calls: calls.collect(),
-            ..v1::SessionRequest::default()
-        };
+        let (found, _open) = self.stream(database, statements).await?;
+        Ok(found)
+    }
+
+    /// The same, and the stream stays open until it is dropped.
+    ///
+    /// # Errors
+    /// The node's, or not all answers in time.
+    pub async fn stream(
+        &mut self,
+        database: &str,
+        statements: &[String],
+    ) -> Result<(Vec<Vec<Vec<i64>>>, OpenStream)> {
+        let request = calls(database, statements);
         tokio::time::timeout(self.timeout, self.answers(request))
             .await
             .context("not all answers came in time")?
     }
 
-    async fn answers(&mut self, request: v1::SessionRequest) -> Result<Vec<Vec<Vec<i64>>>> {
+    /// The same, and the stream is ended with the calls; how many of them were answered before the node ended it, too.
+    ///
+    /// # Errors
+    /// The node's, or it does not end the stream in time.
+    pub async fn pipelined_to_the_end(
+        &mut self,
+        database: &str,
+        statements: &[String],
+    ) -> Result<usize> {
+        let requests = futures::stream::iter([calls(database, statements)]);
+        let to_the_end = async {
+            let mut inbound = self.client.session(requests).await?.into_inner();
+            let mut answered = 0;
+            while let Some(message) = inbound.message().await? {
+                for reply in message.replies {
+                    if let Some(error) = reply.error {
+                        bail!("call {}: {error:?}", reply.id);
+                    }
+                    answered += usize::from(!reply.more);
+                }
+            }
+            Ok(answered)
+        };
+        tokio::time::timeout(self.timeout, to_the_end)
+            .await
+            .context("the stream did not end in time")?
+    }
+
+    async fn answers(
+        &mut self,
+        request: v1::SessionRequest,
+    ) -> Result<(Vec<Vec<Vec<i64>>>, OpenStream)> {
         let mut found = vec![None; request.calls.len()];
-        let requests = futures::stream::iter([request]).chain(futures::stream::pending());
+        let (end, ended) = oneshot::channel();
+        let requests = futures::stream::iter([request])
+            .chain(futures::stream::pending())
+            .take_until(ended);
         let mut inbound = self.client.session(requests).await?.into_inner();
         while found.iter().any(Option::is_none) {
             let message = inbound.message().await?.context("the stream ended")?;
@@ -107,7 +153,11 @@ impl DirectNode {
                 found[reply.id as usize - 1] = Some(rows(&result.rows)?);
             }
         }
-        Ok(found.into_iter().flatten().collect())
+        let open = OpenStream {
+            _end: end,
+            _inbound: inbound,
+        };
+        Ok((found.into_iter().flatten().collect(), open))
     }
 
     /// Writes, as a call that is never retried. What another node leads is not handed on to it.
@@ -157,6 +207,21 @@ impl DirectNode {
             }
         }
         bail!("the answer is not complete")
+    }
+}
+
+/// One message of a new client, with a call for each statement.
+fn calls(database: &str, statements: &[String]) -> v1::SessionRequest {
+    let calls = statements.iter().zip(1..).map(|(sql, id)| v1::Call {
+        id,
+        database: database.to_owned(),
+        statements: vec![statement(sql, &[])],
+        ..v1::Call::default()
+    });
+    v1::SessionRequest {
+        client_id: rand::random::<[u8; 16]>().to_vec().into(),
+        calls: calls.collect(),
+        ..v1::SessionRequest::default()
     }
 }
 

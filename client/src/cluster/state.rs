@@ -213,13 +213,15 @@ impl State {
         }
     }
 
-    /// True once for each primary that can be reached: the other nodes then give the writes back that wait with them.
+    /// True once for each primary that can be reached after another one: the other nodes then give the writes back that wait with them. The first
+    /// one is no news to them: they hand writes on to it, and a retry would be answered without the rows.
     pub(crate) fn leadership_moved(&mut self, view: &View) -> bool {
         let Some(primary) = view.primary else {
             return false;
         };
         let leads = (view.topology.term, view.nodes[primary].node_id);
-        std::mem::replace(&mut self.last_reached, leads) != leads
+        let before = std::mem::replace(&mut self.last_reached, leads);
+        before != (0, 0) && before != leads
     }
 
     pub(crate) fn failures(&self) -> Vec<(Arc<str>, Option<Arc<str>>)> {

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::join_all;
-use halite_client::{Client, ErrorKind, params};
-use halite_proto::v1::{ErrorCode, MemberInfo, Topology};
+use halite_client::{Client, ErrorKind, ReadLevel, params};
+use halite_proto::v1::{ErrorCode, MemberInfo, Reply, StatementResult, Topology};
 use tokio::time::Instant;
 
-use crate::fake_node::{Action, FakeNode, FakeState, addresses, cluster, error, lead, refuse};
+use crate::fake_node::{Action, FakeNode, FakeState, addresses, cluster, error, lead, refuse, row};
 use crate::{connect, connect_with, until};
 
 #[tokio::test]
@@ -51,6 +51,44 @@ async fn members_are_found_through_any_of_them() {
     client.watch_topology().primary().await;
     client.database("app").execute("W", ()).await.unwrap();
     assert_eq!(nodes[0].calls().len(), 1, "the primary was found and asked");
+}
+
+#[tokio::test]
+async fn a_first_write_is_not_sent_again_because_the_primary_can_be_reached_by_now() {
+    let nodes = cluster(2).await;
+    nodes[0].inner.down.store(true, Ordering::SeqCst);
+    nodes[1].script(|call| match call.statements[0].sql.as_str() {
+        "W" => Action::Hold,
+        _ => refuse(call, error(ErrorCode::Unavailable)),
+    });
+    let client = Client::connect([nodes[1].inner.addr.clone()])
+        .await
+        .unwrap();
+    let database = client.database("app");
+    let writing = tokio::spawn({
+        let database = database.clone();
+        async move { database.execute("W", ()).await }
+    });
+    let id = nodes[1]
+        .seen(|record| record.calls.first().map(|call| call.id))
+        .await;
+    nodes[0].inner.down.store(false, Ordering::SeqCst);
+    // Only the primary serves it.
+    let strict = database.with_level(ReadLevel::Linearizable);
+    strict.query("R", ()).await.unwrap();
+    nodes[1].answer(Reply {
+        id,
+        results: vec![StatementResult {
+            columns: vec!["n".into()],
+            rows: vec![row(&[7])],
+            ..StatementResult::default()
+        }],
+        ..Reply::default()
+    });
+    let written = writing.await.unwrap().unwrap();
+    assert_eq!(written.rows.len(), 1);
+    let calls = nodes[0].calls();
+    assert!(calls.iter().all(|call| call.read_only), "{calls:?}");
 }
 
 #[tokio::test]

@@ -66,6 +66,7 @@
 pub use applier::{Applier, ApplyTarget, PageSink};
 pub use captured_transaction::CapturedTransaction;
 pub use checkpoint::{CheckpointMode, CheckpointOutcome};
+pub use cursor::{Cursor, Prepared};
 pub use database::Database;
 pub use error::{ApplyError, CaptureError, ImportError, OpenError, PagerError};
 pub use gate::{CommitOutcome, Gate, GateVerdict};
@@ -85,6 +86,7 @@ mod checkpoint;
 mod checksum_table;
 mod connection;
 mod connection_state;
+mod cursor;
 mod database;
 mod error;
 mod fence;

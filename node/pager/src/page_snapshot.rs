@@ -75,6 +75,13 @@ impl PageSnapshot {
         self.checksums.iter().map(|&value| Checksum::new(value))
     }
 
+    /// The checksum of one page; `None` beyond the last one.
+    pub fn page_checksum(&self, pgno: PageNo) -> Option<Checksum> {
+        let at = pgno.get().checked_sub(1)?;
+        let value = self.checksums.get(at as usize)?;
+        Some(Checksum::new(*value))
+    }
+
     /// Reads a page into `buffer`, which gets its length. The lock page reads as zeros.
     pub fn read_page(&self, pgno: PageNo, buffer: &mut Vec<u8>) -> Result<(), PagerError> {
         let page_count = self.page_count();

@@ -20,14 +20,14 @@ use tokio::sync::watch;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-/// Metadata of a unary call that another node hands on.
+/// Metadata of a call or stream that another node hands on.
 const FORWARDED: &str = "halite-forwarded";
 
 fn is_forwarded(metadata: &MetadataMap) -> bool {
     metadata.contains_key(FORWARDED)
 }
 
-fn forwarded<T>(message: T) -> tonic::Request<T> {
+pub(crate) fn forwarded<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request
         .metadata_mut()

@@ -300,7 +300,7 @@ impl Router {
             }
             None => None,
         };
-        let session = Session::new(self.clone(), client_id, reply.sink, forwarded);
+        let session = Session::unary(self.clone(), client_id, reply.sink, forwarded);
         self.route(&session, vec![call]);
         answer.await.unwrap_or_else(|_| {
             Err(ClusterError::unavailable("the node is stopping".into()).to_wire())

@@ -193,7 +193,17 @@ pub(crate) fn transactions(
     from: u64,
     to: u64,
 ) -> impl Iterator<Item = io::Result<CommittedLtx>> + Send + use<> {
-    let open = OpenChunks::default();
+    transactions_after(log, database_id, Arc::default(), from, to)
+}
+
+/// The same, going on where an earlier reading of the log stopped: `open` knows the chunks before `from`.
+pub(crate) fn transactions_after(
+    log: &LogStore,
+    database_id: u64,
+    open: Arc<OpenChunks>,
+    from: u64,
+    to: u64,
+) -> impl Iterator<Item = io::Result<CommittedLtx>> + Send + use<> {
     let reader = log.clone();
     let mut before: Option<(u64, u64)> = None;
     entries(log, from, to).filter_map(move |entry| {

@@ -3,28 +3,27 @@
 //! The receiver sends the checksums of the pages it holds; the sender, holding a read transaction, answers with the pages that
 //! differ, as one LTX. Always pulled.
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use halite_ltx::PageNo;
 use halite_proto::v1;
-use tokio::sync::mpsc;
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Status, Streaming};
 use tracing::info;
 
 use super::Cluster;
 use super::snapshot::Staged;
 use super::transport::Purpose;
-use crate::database::{Database, queue_len};
-use crate::piece_writer::PieceWriter;
+use crate::database::{Database, PageDiff};
+use crate::piece_stream::{PieceSource, piece_stream};
 use crate::staging_file::{StagingFile, staging_dir};
 
 /// Checksums per message: 512 KiB.
 const CHECKSUMS_PER_MESSAGE: usize = 65_536;
-/// Messages under way between the page reader and the network.
-const PIECES_QUEUED: usize = 8;
+/// Bytes per message of the answer, about.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Pulls every database of `catalog` from the node at `addr`.
 pub(crate) async fn pull_all(
@@ -129,9 +128,10 @@ fn checksum_messages(database_id: u64, checksums: Vec<u64>) -> Vec<v1::PageDiffR
     messages
 }
 
-/// Reads what the receiver holds and streams what it lacks.
+/// Reads what the receiver holds and streams what it lacks. `place` is given back when that is done.
 pub(crate) async fn serve(
     cluster: &Arc<Cluster>,
+    place: OwnedSemaphorePermit,
     mut requests: Streaming<v1::PageDiffRequest>,
 ) -> Result<impl Stream<Item = Result<v1::PageDiffResponse, Status>> + use<>, Status> {
     let mut theirs: Vec<u64> = Vec::new();
@@ -155,30 +155,44 @@ pub(crate) async fn serve(
     let stopping = |_| Status::unavailable("the database is being closed");
     let snapshot = database.snapshot().await.map_err(stopping)?;
     let snapshot = snapshot.map_err(|e| halite_proto::error_detail::to_status(&e))?;
-    let (pieces, receiver) = mpsc::channel::<Result<v1::PageDiffResponse, Status>>(queue_len(
-        &**cluster.host(),
-        PIECES_QUEUED,
-    ));
-    cluster.host().spawn_blocking(Box::new(move || {
-        let state = snapshot.state().clone();
-        let mut out = PieceWriter::new(pieces.clone(), |data| v1::PageDiffResponse {
-            data,
-            state: None,
-        });
-        let written = snapshot
-            .write_diff(theirs.into_iter().map(Ok), &mut out)
-            .and_then(|_| out.flush());
-        let last = match written {
-            Ok(()) => Ok(v1::PageDiffResponse {
+    let (sender, stream) = piece_stream(place);
+    let source = DiffSource {
+        diff: snapshot.into_diff(theirs),
+        ended: false,
+    };
+    tokio::spawn(sender.send_all(cluster.host().clone(), source));
+    Ok(stream)
+}
+
+/// The messages of one page diff; the last one carries the state that they lead to.
+struct DiffSource {
+    diff: PageDiff,
+    ended: bool,
+}
+
+impl PieceSource for DiffSource {
+    type Piece = v1::PageDiffResponse;
+
+    fn next(&mut self) -> Result<Option<v1::PageDiffResponse>, Status> {
+        if self.ended {
+            return Ok(None);
+        }
+        let piece = self
+            .diff
+            .next_piece(PIECE_BYTES)
+            .map_err(|error| Status::unavailable(format!("page diff failed: {error}")))?;
+        self.ended = piece.is_none();
+        Ok(Some(match piece {
+            Some(data) => v1::PageDiffResponse {
+                data: data.into(),
+                state: None,
+            },
+            None => v1::PageDiffResponse {
                 data: Bytes::new(),
-                state: Some(state),
-            }),
-            Err(error) => Err(Status::unavailable(format!("page diff failed: {error}"))),
-        };
-        // A receiver that went away does not want the end either.
-        let _ = pieces.blocking_send(last);
-    }));
-    Ok(tokio_stream::wrappers::ReceiverStream::new(receiver).boxed())
+                state: Some(self.diff.state().clone()),
+            },
+        }))
+    }
 }
 
 fn internal(error: impl std::fmt::Display) -> Status {

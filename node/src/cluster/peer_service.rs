@@ -13,24 +13,33 @@ use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::error::Fatal;
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use prost::Message as _;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::snapshot::{SnapshotData, Staged};
 use super::state_machine::StateMachine;
 use super::{Cluster, convert, page_diff};
+use crate::piece_stream::place;
 
 type BoxStream<T> = futures::stream::BoxStream<'static, Result<T, Status>>;
+
+/// Page diffs at a time: each holds a state of its database, and some MiB.
+const PAGE_DIFFS_MAX: usize = 16;
 
 pub(crate) struct PeerService {
     cluster: Arc<Cluster>,
     stopping: watch::Receiver<bool>,
+    page_diffs: Arc<Semaphore>,
 }
 
 impl PeerService {
     pub(crate) fn new(cluster: Arc<Cluster>, stopping: watch::Receiver<bool>) -> Self {
-        Self { cluster, stopping }
+        Self {
+            cluster,
+            stopping,
+            page_diffs: Arc::new(Semaphore::new(PAGE_DIFFS_MAX)),
+        }
     }
 
     fn verify<T>(&self, request: &Request<T>) -> Result<u64, Status> {
@@ -193,7 +202,8 @@ impl Peer for PeerService {
         request: Request<Streaming<v1::PageDiffRequest>>,
     ) -> Result<Response<Self::PageDiffStream>, Status> {
         self.verify(&request)?;
-        let responses = page_diff::serve(&self.cluster, request.into_inner()).await?;
+        let place = place(&self.page_diffs, "page diffs", PAGE_DIFFS_MAX)?;
+        let responses = page_diff::serve(&self.cluster, place, request.into_inner()).await?;
         Ok(Response::new(responses.boxed()))
     }
 }

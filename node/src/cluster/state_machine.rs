@@ -22,7 +22,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::{oneshot, watch};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::catalog::{Catalog, CatalogDatabase, Effect, Point, Standing, Stored};
 use super::command::{self, Content};
@@ -124,8 +124,12 @@ impl Shared {
             return;
         };
         let forgotten = blocking(&self.opener.options.host, move || readers.forget(id));
-        if forgotten.await.is_err() {
-            error!(database_id = %id, "a reader thread failed while it let go of a database");
+        match forgotten.await {
+            Ok(true) => {}
+            Ok(false) => warn!(database_id = %id, "a read still holds a database that goes away"),
+            Err(_) => {
+                error!(database_id = %id, "a reader thread failed while it let go of a database")
+            }
         }
     }
 

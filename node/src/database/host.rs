@@ -10,7 +10,6 @@ use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use halite_archive::{Blocking, BlockingJob, ThreadPool, run_blocking};
-use tokio::sync::Semaphore;
 
 /// Time, randomness and threads.
 pub trait Host: Send + Sync {
@@ -51,15 +50,6 @@ where
     run_blocking(&HostThreads(host.clone()), job)
         .await
         .map_err(io::Error::other)
-}
-
-/// Length of a queue between a blocking job and the network: `normal`, unless the job has to end before anybody takes anything out.
-pub(crate) fn queue_len(host: &dyn Host, normal: usize) -> usize {
-    if host.lockstep() {
-        Semaphore::MAX_PERMITS
-    } else {
-        normal
-    }
 }
 
 /// A host as the archive wants it.

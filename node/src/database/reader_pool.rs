@@ -1,25 +1,34 @@
 //! [`ReaderPool`]: the threads that run read-only statements of all databases of a node.
 //!
-//! Each thread keeps one read-only connection with its statement cache per database. Many jobs per hand-over, large results in pieces with
-//! back-pressure. Never writes: a statement that is not read-only comes back as such, for the caller to hand it to the primary.
+//! Each read has a read-only connection with its statement cache for itself; connections are kept for the next one. Large results go out in pieces: a read whose receiver has
+//! no room for the next one is put aside with its connection, holds no thread, and is ended when that takes too long. Never writes: a statement
+//! that is not read-only comes back as such, for the caller to hand it to the primary.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use halite_proto::v1;
 use parking_lot::{Condvar, Mutex};
 
+use super::reply::RoomWaiter;
 use super::{Database, DatabaseId, Host, ReplyTo, failure};
+use link::{Control, Link, Links, closing};
+use read::Read;
+use schedule::{Schedule, Terms, Work};
 
+mod link;
+mod read;
+mod schedule;
 mod worker;
 
 /// Reads that may wait for a thread; more are refused as unavailable.
 const QUEUED_MAX: usize = 65_536;
-/// Jobs that one thread takes at a time at most.
-const HANDFUL_MAX: usize = 64;
+/// How long the pool is waited for to let go of a database. What runs is interrupted at once; what is left then is one step of SQLite, such as
+/// a sort, that cannot be.
+const FORGET_MAX: Duration = Duration::from_secs(5);
 
 /// Statements to be run on one snapshot of this node's file.
 pub struct ReadJob {
@@ -40,6 +49,7 @@ pub struct ReaderPool {
 }
 
 struct Queue {
+    host: Arc<dyn Host>,
     state: Mutex<State>,
     wake: Condvar,
     forgotten: Condvar,
@@ -50,19 +60,59 @@ struct Queue {
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<ReadJob>,
+    schedule: Schedule,
     /// Threads that run, and of them the ones that wait for work.
     threads: usize,
     idle: usize,
-    /// Databases whose connections are to be closed, and how many threads have yet to do so.
-    forget: BTreeMap<DatabaseId, Forget>,
-    next_forget: u64,
+    /// Connections that nobody uses.
+    links: Links,
+    /// Reads that threads are at, by database: each has a connection, or opens one.
+    running: BTreeMap<DatabaseId, usize>,
+    /// The hold on each connection that is open, by database.
+    controls: BTreeMap<DatabaseId, Vec<Weak<Control>>>,
+    /// Databases that are being forgotten, and how many wait for it.
+    forget: BTreeMap<DatabaseId, usize>,
     stopped: bool,
 }
 
-struct Forget {
-    number: u64,
-    threads_left: usize,
+impl State {
+    /// What is open of a database, or of all, and may be closed at once. What runs ends soon.
+    fn stop(&mut self, database: Option<DatabaseId>) -> Closing {
+        let stopped = match database {
+            Some(database) => self.controls.remove(&database).unwrap_or_default(),
+            None => std::mem::take(&mut self.controls)
+                .into_values()
+                .flatten()
+                .collect(),
+        };
+        for control in stopped.iter().filter_map(Weak::upgrade) {
+            control.stop();
+        }
+        let (jobs, reads) = self.schedule.take_out(database);
+        Closing {
+            jobs,
+            reads,
+            _links: self.links.take_all(database),
+        }
+    }
+}
+
+/// What goes away with a database, or with the pool.
+struct Closing {
+    jobs: Vec<ReadJob>,
+    reads: Vec<Read>,
+    _links: Vec<Link>,
+}
+
+impl Closing {
+    /// Closes the connections and answers everybody. Not under the lock.
+    fn refuse(self, error: &v1::Error) {
+        let begun = self.reads.into_iter().map(|read| read.job.reply.clone());
+        let replies = self.jobs.into_iter().map(|job| job.reply).chain(begun);
+        for reply in replies {
+            reply.send(Err(error.clone()));
+        }
+    }
 }
 
 impl ReaderPool {
@@ -72,6 +122,7 @@ impl ReaderPool {
     /// The operating system's.
     pub fn start(threads: usize, host: Arc<dyn Host>) -> io::Result<Arc<ReaderPool>> {
         let queue = Arc::new(Queue {
+            host: host.clone(),
             state: Mutex::new(State::default()),
             wake: Condvar::new(),
             forgotten: Condvar::new(),
@@ -113,7 +164,7 @@ impl ReaderPool {
                 "the node is being closed",
                 Duration::from_millis(200),
             ))
-        } else if state.jobs.len() + jobs.len() > QUEUED_MAX {
+        } else if state.schedule.queued() + jobs.len() > QUEUED_MAX {
             Some(failure::unavailable(
                 "too many reads are waiting",
                 Duration::from_millis(100),
@@ -128,7 +179,7 @@ impl ReaderPool {
             return;
         }
         let wake = jobs.len().min(state.idle);
-        state.jobs.extend(jobs);
+        state.schedule.add(jobs);
         drop(state);
         for _ in 0..wake {
             self.queue.wake.notify_one();
@@ -140,50 +191,53 @@ impl ReaderPool {
 
     /// Reads waiting for a thread.
     pub fn queued(&self) -> usize {
-        self.queue.state.lock().jobs.len()
+        self.queue.state.lock().schedule.queued()
     }
 
-    /// Closes every connection to a database and waits until that is done: before the database is shut down or dropped. Jobs for it that come
-    /// later open new ones, so nobody may hand over any. Blocking.
-    pub fn forget(&self, database: DatabaseId) {
+    /// Reads put aside because their receivers are slow.
+    pub fn parked(&self) -> usize {
+        self.queue.state.lock().schedule.parked()
+    }
+
+    /// Closes every connection to a database: before the database is shut down or dropped. Reads that run are interrupted, those that wait are
+    /// answered. Returns when all is closed, or after some seconds: then false, and what is left is closed as soon as SQLite lets go of it. Jobs
+    /// for it that come later open new connections, so nobody may hand over any. Blocking.
+    #[must_use = "somebody may still hold the file"]
+    pub fn forget(&self, database: DatabaseId) -> bool {
+        let deadline = self.queue.host.now() + FORGET_MAX;
         let mut state = self.queue.state.lock();
-        let number = state.next_forget;
-        let threads_left = state.threads;
-        state.next_forget += 1;
-        state.forget.insert(
-            database,
-            Forget {
-                number,
-                threads_left,
-            },
-        );
-        self.queue.wake.notify_all();
-        while state
-            .forget
-            .get(&database)
-            .is_some_and(|forget| forget.number == number && forget.threads_left > 0)
-        {
-            self.queue.forgotten.wait(&mut state);
+        *state.forget.entry(database).or_default() += 1;
+        let waiting = state.stop(Some(database));
+        drop(state);
+        self.queue.wake.notify_one();
+        waiting.refuse(&closing());
+        let mut state = self.queue.state.lock();
+        while state.running.contains_key(&database) {
+            if self.queue.lockstep {
+                self.queue.forgotten.wait(&mut state);
+            } else {
+                let waited = self.queue.forgotten.wait_until(&mut state, deadline);
+                if waited.timed_out() {
+                    break;
+                }
+            }
         }
-        if state
-            .forget
-            .get(&database)
-            .is_some_and(|forget| forget.number == number)
-        {
-            state.forget.remove(&database);
+        if let Some(waiting) = state.forget.get_mut(&database) {
+            *waiting -= 1;
         }
+        state.forget.retain(|_, waiting| *waiting > 0);
+        !state.running.contains_key(&database)
     }
 
-    /// Stops the threads and waits for them; what still waits is answered as unavailable. Blocking.
+    /// Stops the threads and waits for them; what runs is interrupted, and what still waits is answered as unavailable. Blocking.
     pub fn shutdown(&self) {
         let mut state = self.queue.state.lock();
         state.stopped = true;
-        let jobs = std::mem::take(&mut state.jobs);
+        let waiting = state.stop(None);
         self.queue.wake.notify_all();
         drop(state);
         let error = failure::unavailable("the node is being closed", Duration::from_millis(200));
-        jobs.into_iter()
-            .for_each(|job| job.reply.send(Err(error.clone())));
+        waiting.refuse(&error);
         for thread in std::mem::take(&mut *self.threads.lock()) {
             if thread.join().is_err() {
                 tracing::error!("a reader thread has panicked");
@@ -198,85 +252,137 @@ impl Drop for ReaderPool {
     }
 }
 
+impl RoomWaiter for Queue {
+    fn wake(&self) {
+        self.state.lock().schedule.look();
+        self.wake.notify_one();
+    }
+}
+
 impl Queue {
-    /// The next jobs for a thread, or databases it has to let go first (with the number of the request). `None` when the pool stops.
-    fn next(&self, forgotten_up_to: u64) -> Option<Next> {
+    /// What a thread does next, with a connection for a read that begins, if there is one. Without `wait`, [`Next::Nothing`] if there is
+    /// nothing. What comes out [`has_stopped`](Self::has_stopped) or is [`park`](Self::park)ed later.
+    fn next(&self, waiter: &Arc<dyn RoomWaiter>, wait: bool) -> Next {
         let mut state = self.state.lock();
         loop {
-            let forget: Vec<DatabaseId> = state
-                .forget
-                .iter()
-                .filter(|(_, forget)| forget.number >= forgotten_up_to)
-                .map(|(database, _)| *database)
-                .collect();
-            if !forget.is_empty() {
-                return Some(Next::Forget {
-                    databases: forget,
-                    up_to: state.next_forget,
-                });
-            }
-            if !state.jobs.is_empty() {
-                // A fair share, so that the others have something to do as well.
-                let share = state
-                    .jobs
-                    .len()
-                    .div_ceil(state.threads.max(1))
-                    .clamp(1, HANDFUL_MAX);
-                return Some(Next::Jobs(state.jobs.drain(..share).collect()));
+            let terms = Terms {
+                now: self.host.now(),
+                threads: state.threads,
+                lockstep: self.lockstep,
+                waiter,
+            };
+            if let Some(work) = state.schedule.next(&terms) {
+                let database = work.database();
+                *state.running.entry(database).or_default() += 1;
+                let begins = matches!(work, Work::Begin { .. });
+                let link = begins.then(|| state.links.take(database)).flatten();
+                return Next::Work(work, link);
             }
             if state.stopped {
-                return None;
+                return Next::Stop;
+            }
+            if !wait {
+                return Next::Nothing;
             }
             state.idle += 1;
             self.settled.notify_all();
-            self.wake.wait(&mut state);
+            match state.schedule.next_end() {
+                Some(at) if !self.lockstep => {
+                    self.wake.wait_until(&mut state, at);
+                }
+                _ => self.wake.wait(&mut state),
+            }
             state.idle -= 1;
         }
     }
 
+    /// A read that a thread was at is put aside. What has to end for it comes back, and is what the thread is at then.
+    ///
+    /// # Errors
+    /// The read itself, if its database goes away.
+    fn park(&self, read: Read, ready: bool) -> Result<Option<Work>, Box<Read>> {
+        let (database, long) = (read.job.database.spec().id, read.long);
+        let now = self.host.now();
+        let mut state = self.state.lock();
+        if state.stopped || read.control().stopped() {
+            return Err(Box::new(read));
+        }
+        let ended = state.schedule.park(read, ready, now);
+        if let Some(ended) = &ended {
+            *state.running.entry(ended.database()).or_default() += 1;
+        }
+        self.stopped(&mut state, database, long);
+        drop(state);
+        // A thread that is idle has an earlier end to wake up for.
+        self.wake.notify_one();
+        Ok(ended)
+    }
+
+    /// A thread is done with a read; its connection, if there still is one, is kept or closed.
+    fn has_stopped(&self, database: DatabaseId, long: bool, mut link: Option<Link>) {
+        loop {
+            let mut state = self.state.lock();
+            let closes = |link: &Link| link.control.stopped();
+            if link.as_ref().is_some_and(closes) || state.stopped && link.is_some() {
+                // Closed before anybody is told that it is.
+                drop(state);
+                link = None;
+                continue;
+            }
+            let surplus = link.and_then(|link| state.links.keep(database, link));
+            self.stopped(&mut state, database, long);
+            drop(state);
+            drop(surplus);
+            return;
+        }
+    }
+
+    fn stopped(&self, state: &mut State, database: DatabaseId, long: bool) {
+        if let Some(running) = state.running.get_mut(&database) {
+            *running -= 1;
+            if *running == 0 {
+                state.running.remove(&database);
+                self.forgotten.notify_all();
+            }
+        }
+        if state.schedule.has_stopped(long) {
+            self.wake.notify_one();
+        }
+    }
+
+    fn others_wait(&self) -> bool {
+        self.state.lock().schedule.others_wait()
+    }
+
+    /// A connection was opened.
+    fn register(&self, database: DatabaseId, control: &Arc<Control>) {
+        let mut state = self.state.lock();
+        if state.stopped || state.forget.contains_key(&database) {
+            return control.stop();
+        }
+        let controls = state.controls.entry(database).or_default();
+        controls.retain(|control| control.strong_count() > 0);
+        controls.push(Arc::downgrade(control));
+    }
+
     fn settle(&self) {
         let mut state = self.state.lock();
-        while !(state.jobs.is_empty() && state.idle == state.threads) {
+        while !(state.schedule.queued() == 0 && state.idle == state.threads) {
             self.settled.wait(&mut state);
         }
     }
 
-    fn stopped(&self) -> bool {
-        self.state.lock().stopped
-    }
-
-    /// A thread has closed its connections to these databases.
-    fn forgotten(&self, databases: &[DatabaseId]) {
-        let mut state = self.state.lock();
-        for database in databases {
-            if let Some(forget) = state.forget.get_mut(database) {
-                forget.threads_left = forget.threads_left.saturating_sub(1);
-            }
-        }
-        drop(state);
-        self.forgotten.notify_all();
-    }
-
     /// A thread is over.
     fn left(&self) {
-        let mut state = self.state.lock();
-        state.threads -= 1;
-        let threads = state.threads;
-        for forget in state.forget.values_mut() {
-            forget.threads_left = forget.threads_left.min(threads);
-        }
-        drop(state);
-        self.forgotten.notify_all();
+        self.state.lock().threads -= 1;
         self.settled.notify_all();
     }
 }
 
 enum Next {
-    Jobs(Vec<ReadJob>),
-    Forget {
-        databases: Vec<DatabaseId>,
-        up_to: u64,
-    },
+    Work(Work, Option<Link>),
+    Nothing,
+    Stop,
 }
 
 /// The error says that a statement is not read-only and belongs to the primary.

@@ -1,15 +1,25 @@
 //! [`ReplySink`] and its ready-made form [`replies`]: how the results of many calls travel from the database threads to one connection.
 //!
-//! A sink gathers: what one batch decides for the calls of one connection arrives as one hand-over, and its reader takes all there is with one
-//! wake-up. Called by lanes and the reader pool; knows nothing of SQL.
+//! A sink gathers: what one batch decides for the calls of one connection arrives as one hand-over, and its reader takes what fits into one
+//! message with one wake-up. What waits is bounded in bytes: reads pause while there is no room. Called by lanes and the reader pool; knows
+//! nothing of SQL.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Weak};
 
 use halite_proto::v1;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
+
+mod cut;
+
+/// Replies are cut, row by row, so that each part holds about this many bytes at most, unless a single row is larger. What is received at a time
+/// is no more than that either, so it bounds the messages of a stream.
+const PART_BYTES: usize = 1 << 20;
+/// Reads pause while this much waits for its receiver.
+const WAITING_BYTES_MAX: usize = 2 << 20;
+/// Most bytes of a whole answer that is joined: less than a message between nodes may hold.
+const JOINED_BYTES_MAX: usize = 48 << 20;
 
 /// A call's answer, or a piece of a large one.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,12 +48,33 @@ pub trait ReplySink: Send + Sync {
     /// Takes answers. Called on database threads: must not block.
     fn deliver(&self, replies: Vec<CallReply>);
 
-    /// Waits until the next piece of a large result may be delivered; false when nobody listens any more or `deadline` has passed. Called on
-    /// reader threads only, between pieces.
-    fn wait_for_room(&self, deadline: Instant) -> bool {
-        let _ = deadline;
-        true
+    /// The same number for all sinks that lead to one receiver: reads of one receiver wait for each other.
+    fn receiver(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
+
+    /// Whether the next piece of a large result may be delivered. After [`Room::None`], `waiter` is woken once when that may have changed.
+    fn room(&self, waiter: &Arc<dyn RoomWaiter>) -> Room {
+        let _ = waiter;
+        Room::Some
+    }
+}
+
+/// Whether a sink takes more of a large result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It does.
+    Some,
+    /// Not before its receiver has taken something.
+    None,
+    /// Nobody listens any more.
+    Gone,
+}
+
+/// Wants to know when a sink has room again.
+pub trait RoomWaiter: Send + Sync {
+    /// There may be room. Called by receivers, on any thread: must not block.
+    fn wake(&self);
 }
 
 /// Where one call's answer goes.
@@ -60,7 +91,11 @@ impl ReplyTo {
     pub fn oneshot() -> (ReplyTo, oneshot::Receiver<Result<CallResults, v1::Error>>) {
         let (sender, receiver) = oneshot::channel();
         let sink = Arc::new(OneshotSink {
-            slot: Mutex::new(Some((sender, CallResults::default()))),
+            slot: Mutex::new(Some(Joining {
+                sender,
+                whole: CallResults::default(),
+                bytes: 0,
+            })),
         });
         (ReplyTo { sink, token: 0 }, receiver)
     }
@@ -77,8 +112,9 @@ impl ReplyTo {
 /// Answers on their way, gathered by sink: one hand-over for each, in the order in which the sinks came up.
 #[derive(Default)]
 pub(super) struct Deliveries {
-    places: HashMap<*const (), usize>,
+    places: HashMap<usize, usize>,
     waiting: Vec<(Arc<dyn ReplySink>, Vec<CallReply>)>,
+    len: usize,
 }
 
 impl Deliveries {
@@ -88,7 +124,7 @@ impl Deliveries {
         outcome: Result<CallResults, v1::Error>,
         more: bool,
     ) {
-        let sink = Arc::as_ptr(&to.sink).cast::<()>();
+        let sink = Arc::as_ptr(&to.sink).addr();
         let place = *self.places.entry(sink).or_insert_with(|| {
             self.waiting.push((to.sink.clone(), Vec::new()));
             self.waiting.len() - 1
@@ -98,10 +134,20 @@ impl Deliveries {
             outcome,
             more,
         });
+        self.len += 1;
+    }
+
+    /// Answers that wait.
+    pub(super) fn len(&self) -> usize {
+        self.len
     }
 
     /// Hands over all there is.
     pub(super) fn send(&mut self) {
+        if self.len == 0 {
+            return;
+        }
+        self.len = 0;
         self.places.clear();
         for (sink, replies) in self.waiting.drain(..) {
             sink.deliver(replies);
@@ -109,43 +155,59 @@ impl Deliveries {
     }
 }
 
-type OneshotSender = oneshot::Sender<Result<CallResults, v1::Error>>;
+/// An answer whose pieces are being joined.
+struct Joining {
+    sender: oneshot::Sender<Result<CallResults, v1::Error>>,
+    whole: CallResults,
+    bytes: usize,
+}
 
 /// Joins the pieces and hands the whole answer to a oneshot channel.
 struct OneshotSink {
-    slot: Mutex<Option<(OneshotSender, CallResults)>>,
+    slot: Mutex<Option<Joining>>,
 }
 
 impl ReplySink for OneshotSink {
     fn deliver(&self, replies: Vec<CallReply>) {
         let mut slot = self.slot.lock();
         for reply in replies {
-            let Some((sender, mut whole)) = slot.take() else {
+            let Some(mut joining) = slot.take() else {
                 return;
             };
-            match reply.outcome {
-                Err(error) => {
-                    // Nobody listening is the listener's business.
-                    let _ = sender.send(Err(error));
-                }
+            let outcome = match reply.outcome {
+                Err(error) => Err(error),
                 Ok(piece) => {
-                    whole.append(piece);
-                    if reply.more {
-                        *slot = Some((sender, whole));
+                    joining.bytes += cut::bytes(&piece);
+                    if joining.bytes > JOINED_BYTES_MAX {
+                        Err(too_large(joining.bytes))
                     } else {
-                        let _ = sender.send(Ok(whole));
+                        joining.whole.append(piece);
+                        if reply.more {
+                            *slot = Some(joining);
+                            continue;
+                        }
+                        Ok(joining.whole)
                     }
                 }
-            }
+            };
+            // A caller that has gone does not need it.
+            let _ = joining.sender.send(outcome);
         }
     }
 
-    fn wait_for_room(&self, _deadline: Instant) -> bool {
-        self.slot
-            .lock()
-            .as_ref()
-            .is_some_and(|(sender, _)| !sender.is_closed())
+    fn room(&self, _waiter: &Arc<dyn RoomWaiter>) -> Room {
+        match &*self.slot.lock() {
+            Some(joining) if !joining.sender.is_closed() => Room::Some,
+            _ => Room::Gone,
+        }
     }
+}
+
+/// Only reads come here: what writes give back is limited before they are committed.
+fn too_large(bytes: usize) -> v1::Error {
+    super::failure::invalid(format!(
+        "the result is too large for one answer, read it as a stream of rows: bytes={bytes} bytes_max={JOINED_BYTES_MAX}"
+    ))
 }
 
 impl CallResults {
@@ -166,15 +228,11 @@ impl CallResults {
     }
 }
 
-/// A sink and its async receiving end. Streaming calls pause while more than `pieces_max` replies wait to be received.
+/// A sink and its async receiving end. Reads pause while `pieces_max` pieces of large results, or some MiB, wait to be received.
 pub fn replies(pieces_max: usize) -> (Arc<dyn ReplySink>, ReplyReceiver) {
     let queue = Arc::new(Queue {
         pieces_max,
-        state: Mutex::new(QueueState {
-            waiting: VecDeque::new(),
-            closed: false,
-        }),
-        room: Condvar::new(),
+        state: Mutex::new(QueueState::default()),
         arrived: Notify::new(),
     });
     (queue.clone(), ReplyReceiver { queue })
@@ -183,13 +241,18 @@ pub fn replies(pieces_max: usize) -> (Arc<dyn ReplySink>, ReplyReceiver) {
 struct Queue {
     pieces_max: usize,
     state: Mutex<QueueState>,
-    room: Condvar,
     arrived: Notify,
 }
 
+#[derive(Default)]
 struct QueueState {
-    waiting: VecDeque<CallReply>,
+    /// With the bytes of each.
+    waiting: VecDeque<(CallReply, usize)>,
+    bytes: usize,
+    /// Those that more of their call follows.
+    pieces: usize,
     closed: bool,
+    waiter: Option<Weak<dyn RoomWaiter>>,
 }
 
 impl ReplySink for Queue {
@@ -198,19 +261,27 @@ impl ReplySink for Queue {
         if state.closed {
             return;
         }
-        state.waiting.extend(replies);
+        for reply in replies {
+            cut::cut(reply, PART_BYTES, |part, bytes| {
+                state.bytes += bytes;
+                state.pieces += usize::from(part.more);
+                state.waiting.push_back((part, bytes));
+            });
+        }
         drop(state);
         self.arrived.notify_one();
     }
 
-    fn wait_for_room(&self, deadline: Instant) -> bool {
+    fn room(&self, waiter: &Arc<dyn RoomWaiter>) -> Room {
         let mut state = self.state.lock();
-        while !state.closed && state.waiting.len() >= self.pieces_max {
-            if self.room.wait_until(&mut state, deadline).timed_out() {
-                return false;
-            }
+        if state.closed {
+            return Room::Gone;
         }
-        !state.closed
+        if state.pieces < self.pieces_max && state.bytes < WAITING_BYTES_MAX {
+            return Room::Some;
+        }
+        state.waiter = Some(Arc::downgrade(waiter));
+        Room::None
     }
 }
 
@@ -220,7 +291,7 @@ pub struct ReplyReceiver {
 }
 
 impl ReplyReceiver {
-    /// Everything that has arrived, at least one reply. Cancel-safe.
+    /// What has arrived and fits into one message, at least one reply. Cancel-safe.
     pub async fn recv(&mut self) -> Vec<CallReply> {
         loop {
             // A permit of an earlier arrival makes this return at once; then there is one more look for nothing.
@@ -231,16 +302,33 @@ impl ReplyReceiver {
         }
     }
 
-    /// Everything that has arrived; `None` if nothing has.
+    /// What has arrived and fits into one message; `None` if nothing has.
     pub fn try_recv(&mut self) -> Option<Vec<CallReply>> {
         let mut state = self.queue.state.lock();
-        if state.waiting.is_empty() {
+        let mut taken = Vec::new();
+        let mut taken_bytes = 0;
+        while let Some((_, bytes)) = state.waiting.front()
+            && (taken.is_empty() || taken_bytes + bytes <= PART_BYTES)
+        {
+            let (reply, bytes) = state.waiting.pop_front()?;
+            taken_bytes += bytes;
+            state.pieces -= usize::from(reply.more);
+            taken.push(reply);
+        }
+        if taken.is_empty() {
             return None;
         }
-        let taken = std::mem::take(&mut state.waiting);
-        drop(state);
-        self.queue.room.notify_all();
-        Some(taken.into())
+        state.bytes -= taken_bytes;
+        wake(state.waiter.take(), state);
+        Some(taken)
+    }
+}
+
+/// Outside the lock: whoever is woken looks at the sink.
+fn wake(waiter: Option<Weak<dyn RoomWaiter>>, state: MutexGuard<'_, QueueState>) {
+    drop(state);
+    if let Some(waiter) = waiter.and_then(|waiter| waiter.upgrade()) {
+        waiter.wake();
     }
 }
 
@@ -249,7 +337,7 @@ impl Drop for ReplyReceiver {
         let mut state = self.queue.state.lock();
         state.closed = true;
         state.waiting.clear();
-        drop(state);
-        self.queue.room.notify_all();
+        (state.bytes, state.pieces) = (0, 0);
+        wake(state.waiter.take(), state);
     }
 }

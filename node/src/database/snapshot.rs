@@ -2,10 +2,12 @@
 //! an export. Blocking: to be used on a thread that may wait for the disk.
 
 use std::io;
+use std::sync::Arc;
 
 use halite_ltx::{Encoder, Header, PageNo, PageSize, Txid};
 use halite_pager::PageSnapshot;
 use halite_proto::v1;
+use parking_lot::Mutex;
 
 use super::failure;
 
@@ -57,41 +59,61 @@ impl DatabaseSnapshot {
         if self.state.page_count == 0 {
             return Ok(0);
         }
-        let page_size = self.pages.page_size();
-        let txid = Txid::new(self.state.txid);
-        let header = Header::new(
-            page_size,
-            self.state.page_count,
-            txid,
-            txid,
-            self.timestamp_ms,
-        );
-        // The format calls a file from transaction 1 on a snapshot, and wants every page in it.
-        let every_page = header.is_snapshot();
-        let mut encoder = Encoder::new(out, header).map_err(io::Error::other)?;
+        let mut encoder = self.encoder(out)?;
         let mut theirs = theirs.into_iter();
         let mut page = Vec::new();
         let mut written = 0;
-        for (number, ours) in (1u32..).zip(self.pages.page_checksums()) {
+        for number in 1..=self.pages.page_count() {
             let theirs = theirs.next().transpose()?;
-            let pgno = PageNo::new(number);
-            if pgno == page_size.lock_page() || (!every_page && theirs == Some(ours.get())) {
-                continue;
-            }
-            #[cfg(feature = "planted-bugs")]
-            if halite_planted::on(halite_planted::Bug::DiffSkipsPage) && written == 1 && !every_page
-            {
-                written += 1;
-                continue;
-            }
-            self.pages
-                .read_page(pgno, &mut page)
-                .map_err(io::Error::other)?;
-            encoder.encode_page(pgno, &page).map_err(io::Error::other)?;
-            written += 1;
+            self.encode_if_it_differs(number, theirs, &mut page, &mut encoder, &mut written)?;
         }
         encoder.finish(None).map_err(io::Error::other)?;
         Ok(written)
+    }
+
+    /// The same piece by piece, for a receiver that may be slow.
+    pub fn into_diff(self, theirs: Vec<u64>) -> PageDiff {
+        PageDiff {
+            snapshot: self,
+            theirs,
+            out: Buffer::default(),
+            encoder: None,
+            next_page: 1,
+            page: Vec::new(),
+            written: 0,
+        }
+    }
+
+    fn encoder<W: io::Write>(&self, out: W) -> io::Result<Encoder<W>> {
+        let txid = Txid::new(self.state.txid);
+        let (pages, at) = (self.state.page_count, self.timestamp_ms);
+        let header = Header::new(self.pages.page_size(), pages, txid, txid, at);
+        Encoder::new(out, header).map_err(io::Error::other)
+    }
+
+    fn encode_if_it_differs<W: io::Write>(
+        &self,
+        number: u32,
+        theirs: Option<u64>,
+        page: &mut Vec<u8>,
+        encoder: &mut Encoder<W>,
+        written: &mut u32,
+    ) -> io::Result<()> {
+        let pgno = PageNo::new(number);
+        // The format calls a file from transaction 1 on a snapshot, and wants every page in it.
+        let every_page = encoder.header().is_snapshot();
+        let ours = self.pages.page_checksum(pgno);
+        let same = !every_page && theirs.is_some() && theirs == ours.map(|ours| ours.get());
+        if pgno == self.pages.page_size().lock_page() || same {
+            return Ok(());
+        }
+        *written += 1;
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::DiffSkipsPage) && *written == 2 && !every_page {
+            return Ok(());
+        }
+        self.pages.read_page(pgno, page).map_err(io::Error::other)?;
+        encoder.encode_page(pgno, page).map_err(io::Error::other)
     }
 
     /// Writes the whole database as an ordinary SQLite file (in WAL mode, without a WAL).
@@ -125,5 +147,78 @@ impl DatabaseSnapshot {
     /// Page size of the database.
     pub fn page_size(&self) -> PageSize {
         self.pages.page_size()
+    }
+}
+
+/// The pages in which a receiver differs, as one LTX that is made piece by piece.
+pub struct PageDiff {
+    snapshot: DatabaseSnapshot,
+    theirs: Vec<u64>,
+    out: Buffer,
+    /// `None` before the first piece.
+    encoder: Option<Encoder<Buffer>>,
+    next_page: u32,
+    page: Vec<u8>,
+    written: u32,
+}
+
+impl PageDiff {
+    /// Position, size and idempotency outcomes that the diff leads to.
+    pub fn state(&self) -> &v1::DatabaseState {
+        &self.snapshot.state
+    }
+
+    /// The next bytes, about as many as are wanted; `None` at the end.
+    ///
+    /// # Errors
+    /// Those of reading pages.
+    pub fn next_piece(&mut self, bytes: usize) -> io::Result<Option<Vec<u8>>> {
+        let pages = self.snapshot.pages.page_count();
+        while self.next_page <= pages && self.out.len() < bytes {
+            let number = self.next_page;
+            self.next_page += 1;
+            let theirs = self.theirs.get(number as usize - 1).copied();
+            let encoder = match &mut self.encoder {
+                Some(encoder) => encoder,
+                None => self
+                    .encoder
+                    .insert(self.snapshot.encoder(self.out.clone())?),
+            };
+            let (page, written) = (&mut self.page, &mut self.written);
+            self.snapshot
+                .encode_if_it_differs(number, theirs, page, encoder, written)?;
+        }
+        if self.next_page > pages
+            && let Some(encoder) = self.encoder.take()
+        {
+            encoder.finish(None).map_err(io::Error::other)?;
+        }
+        Ok(self.out.take())
+    }
+}
+
+/// What the encoder has written and nobody has taken yet.
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Buffer {
+    fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    fn take(&self) -> Option<Vec<u8>> {
+        let taken = std::mem::take(&mut *self.0.lock());
+        (!taken.is_empty()).then_some(taken)
+    }
+}
+
+impl io::Write for Buffer {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

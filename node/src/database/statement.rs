@@ -2,12 +2,12 @@
 //!
 //! Called by the lane and the reader threads, with the connection's guard armed. Knows nothing of transactions or batches.
 
-use std::ops::{Deref, DerefMut};
-
 use bytes::Bytes;
+use halite_pager::{Cursor, Prepared};
 use halite_proto::v1;
-use rusqlite::types::ValueRef;
-use rusqlite::{CachedStatement, Connection, Row, ffi};
+use rusqlite::limits::Limit;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, Row, Statement, ffi};
 
 use super::failure;
 use super::guard::Guard;
@@ -16,52 +16,61 @@ use super::guard::Guard;
 const CACHED_SQL_MAX: usize = 16 << 10;
 /// What a value costs beside its bytes when results are limited.
 const VALUE_OVERHEAD: usize = 16;
+/// Largest value of a caller's SQL: SQLite refuses a larger one before it takes memory for it.
+pub(super) const VALUE_BYTES_MAX: i32 = 32 << 20;
+/// Largest row that is handed out. It travels in one message, which may hold 64 MiB.
+const ROW_BYTES_MAX: usize = 48 << 20;
 
-/// A statement ready to be stepped. Statements whose meaning depends on who asks are never kept prepared, since the authorizer
-/// is asked when they are prepared only.
-pub(super) enum Prepared<'c> {
-    Cached(CachedStatement<'c>),
-    Plain(rusqlite::Statement<'c>),
-}
-
-impl<'c> Deref for Prepared<'c> {
-    type Target = rusqlite::Statement<'c>;
-
-    fn deref(&self) -> &Self::Target {
-        match self {
-            Prepared::Cached(statement) => statement,
-            Prepared::Plain(statement) => statement,
-        }
-    }
-}
-
-impl DerefMut for Prepared<'_> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        match self {
-            Prepared::Cached(statement) => statement,
-            Prepared::Plain(statement) => statement,
-        }
+/// Prepares a statement and binds its arguments, as a value that keeps the connection; given back, with the error, if that fails.
+pub(super) fn open(
+    connection: Box<Connection>,
+    guard: &Guard,
+    statement: &v1::Statement,
+) -> Result<Cursor, (Box<Connection>, v1::Error)> {
+    let cached = match is_kept(statement) {
+        Ok(cached) => cached,
+        Err(error) => return Err((connection, error)),
+    };
+    let mut cursor = Cursor::open(connection, &statement.sql, cached)
+        .map_err(|(connection, error)| (connection, explain(error, guard)))?;
+    let bound = arguments(cursor.statement(), statement).and_then(|arguments| {
+        arguments
+            .into_iter()
+            .try_for_each(|(index, value)| cursor.bind(index, value))
+            .map_err(BindError::Sqlite)
+    });
+    match bound {
+        Ok(()) => Ok(cursor),
+        Err(error) => Err((cursor.close(), error.explained(guard))),
     }
 }
 
 /// Prepares a statement and binds its arguments.
-pub(super) fn prepare<'c>(
+fn prepare<'c>(
     connection: &'c Connection,
     guard: &Guard,
     statement: &v1::Statement,
 ) -> Result<Prepared<'c>, v1::Error> {
+    let cached = is_kept(statement)?;
+    let mut prepared =
+        Prepared::new(connection, &statement.sql, cached).map_err(|error| explain(error, guard))?;
+    let arguments = arguments(&prepared, statement).map_err(|error| error.explained(guard))?;
+    for (index, value) in arguments {
+        prepared
+            .raw_bind_parameter(index, ToSqlOutput::Borrowed(value))
+            .map_err(|error| explain(error, guard))?;
+    }
+    Ok(prepared)
+}
+
+/// Whether a statement is kept prepared. Those whose meaning depends on who asks never are, since the authorizer is asked when they are prepared
+/// only.
+fn is_kept(statement: &v1::Statement) -> Result<bool, v1::Error> {
     let keyword = first_keyword(&statement.sql);
     if keyword.is_empty() {
         return Err(failure::invalid("the SQL text holds no statement"));
     }
-    let explain = |error| explain(error, guard);
-    let mut prepared = if is_cacheable(keyword) && statement.sql.len() <= CACHED_SQL_MAX {
-        Prepared::Cached(connection.prepare_cached(&statement.sql).map_err(explain)?)
-    } else {
-        Prepared::Plain(connection.prepare(&statement.sql).map_err(explain)?)
-    };
-    bind(&mut prepared, statement).map_err(|error| error.unwrap_or_else(explain))?;
-    Ok(prepared)
+    Ok(is_cacheable(keyword) && statement.sql.len() <= CACHED_SQL_MAX)
 }
 
 enum BindError {
@@ -70,30 +79,35 @@ enum BindError {
 }
 
 impl BindError {
-    fn unwrap_or_else(self, explain: impl FnOnce(rusqlite::Error) -> v1::Error) -> v1::Error {
+    fn explained(self, guard: &Guard) -> v1::Error {
         match self {
             BindError::Invalid(error) => error,
-            BindError::Sqlite(error) => explain(error),
+            BindError::Sqlite(error) => explain(error, guard),
         }
     }
 }
 
-fn bind(prepared: &mut Prepared<'_>, statement: &v1::Statement) -> Result<(), BindError> {
+/// Which parameter gets which value: each one, or it is an error.
+fn arguments<'a>(
+    prepared: &Statement<'_>,
+    statement: &'a v1::Statement,
+) -> Result<Vec<(usize, ValueRef<'a>)>, BindError> {
     let wanted = prepared.parameter_count();
     let given = statement.args.len();
     if given > wanted {
         let message = format!("too many arguments wanted={wanted} given={given}");
         return Err(BindError::Invalid(failure::invalid(message)));
     }
-    for (at, value) in statement.args.iter().enumerate() {
-        bind_value(prepared, at + 1, Some(value)).map_err(BindError::Sqlite)?;
-    }
+    let by_place = statement.args.iter().enumerate();
+    let mut arguments: Vec<_> = by_place
+        .map(|(at, value)| (at + 1, value_ref(Some(value))))
+        .collect();
     if statement.named_args.is_empty() {
         if given < wanted {
             let message = format!("too few arguments wanted={wanted} given={given}");
             return Err(BindError::Invalid(failure::invalid(message)));
         }
-        return Ok(());
+        return Ok(arguments);
     }
     let mut bound = vec![false; wanted];
     bound[..given].fill(true);
@@ -107,11 +121,11 @@ fn bind(prepared: &mut Prepared<'_>, statement: &v1::Statement) -> Result<(), Bi
                     named.name
                 )))
             })?;
-        bind_value(prepared, index, named.value.as_ref()).map_err(BindError::Sqlite)?;
+        arguments.push((index, value_ref(named.value.as_ref())));
         bound[index - 1] = true;
     }
     match bound.iter().position(|bound| !bound) {
-        None => Ok(()),
+        None => Ok(arguments),
         Some(at) => {
             let name = prepared.parameter_name(at + 1).unwrap_or("?");
             let message = format!("parameter has no value index={} name={name:?}", at + 1);
@@ -120,18 +134,14 @@ fn bind(prepared: &mut Prepared<'_>, statement: &v1::Statement) -> Result<(), Bi
     }
 }
 
-fn bind_value(
-    prepared: &mut Prepared<'_>,
-    index: usize,
-    value: Option<&v1::Value>,
-) -> rusqlite::Result<()> {
+fn value_ref(value: Option<&v1::Value>) -> ValueRef<'_> {
     use v1::value::Kind;
     match value.and_then(|value| value.kind.as_ref()) {
-        None | Some(Kind::Null(_)) => prepared.raw_bind_parameter(index, rusqlite::types::Null),
-        Some(Kind::Integer(integer)) => prepared.raw_bind_parameter(index, integer),
-        Some(Kind::Real(real)) => prepared.raw_bind_parameter(index, real),
-        Some(Kind::Text(text)) => prepared.raw_bind_parameter(index, text.as_str()),
-        Some(Kind::Blob(blob)) => prepared.raw_bind_parameter(index, blob.as_ref()),
+        None | Some(Kind::Null(_)) => ValueRef::Null,
+        Some(Kind::Integer(integer)) => ValueRef::Integer(*integer),
+        Some(Kind::Real(real)) => ValueRef::Real(*real),
+        Some(Kind::Text(text)) => ValueRef::Text(text.as_bytes()),
+        Some(Kind::Blob(blob)) => ValueRef::Blob(blob),
     }
 }
 
@@ -149,6 +159,15 @@ pub(super) fn run(
     statement: &v1::Statement,
     budget: &mut usize,
 ) -> Result<Ran, v1::Error> {
+    // What is in the file already is copied, whatever its size.
+    let value_bytes_max = if is_vacuum(&statement.sql) {
+        i32::MAX
+    } else {
+        VALUE_BYTES_MAX
+    };
+    connection
+        .set_limit(Limit::SQLITE_LIMIT_LENGTH, value_bytes_max)
+        .map_err(|error| explain(error, guard))?;
     let mut prepared = prepare(connection, guard, statement)?;
     let read_only = prepared.readonly();
     let total_before = connection.total_changes();
@@ -176,26 +195,40 @@ pub(super) fn run(
 }
 
 /// Names of the result columns.
-pub(super) fn columns(prepared: &Prepared<'_>) -> Vec<String> {
+pub(super) fn columns(prepared: &Statement<'_>) -> Vec<String> {
     prepared.column_names().map(str::to_owned).collect()
 }
 
 /// Takes a row over; also returns what it costs in bytes.
 pub(super) fn read_row(row: &Row<'_>, width: usize) -> Result<(v1::Row, usize), v1::Error> {
     use v1::value::Kind;
-    let mut values = Vec::with_capacity(width);
-    let mut bytes = VALUE_OVERHEAD;
-    for column in 0..width {
-        let value = row.get_ref(column).map_err(|error| {
+    let value = |column| {
+        row.get_ref(column).map_err(|error| {
             failure::internal(format!("column cannot be read column={column}: {error}"))
-        })?;
-        bytes += VALUE_OVERHEAD;
+        })
+    };
+    let mut bytes = VALUE_OVERHEAD * (width + 1);
+    for column in 0..width {
+        if let ValueRef::Text(data) | ValueRef::Blob(data) = value(column)? {
+            bytes += data.len();
+        }
+    }
+    if bytes > ROW_BYTES_MAX {
+        return Err(failure::sql(
+            format!(
+                "row too big, read it in parts with substr(): bytes={bytes} bytes_max={ROW_BYTES_MAX}"
+            ),
+            ffi::SQLITE_TOOBIG,
+        ));
+    }
+    let mut values = Vec::with_capacity(width);
+    for column in 0..width {
+        let value = value(column)?;
         let kind = match value {
             ValueRef::Null => Kind::Null(v1::Null {}),
             ValueRef::Integer(integer) => Kind::Integer(integer),
             ValueRef::Real(real) => Kind::Real(real),
             ValueRef::Text(text) => {
-                bytes += text.len();
                 let text = std::str::from_utf8(text).map_err(|_| {
                     failure::sql(
                         format!(
@@ -206,10 +239,7 @@ pub(super) fn read_row(row: &Row<'_>, width: usize) -> Result<(v1::Row, usize), 
                 })?;
                 Kind::Text(text.to_owned())
             }
-            ValueRef::Blob(blob) => {
-                bytes += blob.len();
-                Kind::Blob(Bytes::copy_from_slice(blob))
-            }
+            ValueRef::Blob(blob) => Kind::Blob(Bytes::copy_from_slice(blob)),
         };
         values.push(v1::Value { kind: Some(kind) });
     }

@@ -12,7 +12,8 @@ use crate::cluster::{Capacity, ClusterOptions, FirstMember, PurgeRules, TcpConne
 use crate::config::Config;
 use crate::database::DatabaseOptions;
 
-/// Threads that run reads: SQLite reads from memory most of the time, so more than the cores do not help.
+/// Threads that run reads: SQLite reads from memory most of the time, so more than the cores do not help. One more is for short reads while long
+/// ones have all the others.
 const READER_THREADS_MIN: usize = 2;
 
 impl ServerOptions {
@@ -33,7 +34,7 @@ fn from_config(config: &Config) -> Result<ServerOptions, ServeError> {
     };
     let archiver = archiver_options(config);
     let cores = std::thread::available_parallelism().map_or(READER_THREADS_MIN, usize::from);
-    let reader_threads = cores.max(READER_THREADS_MIN);
+    let reader_threads = cores.max(READER_THREADS_MIN) + 1;
     let cluster = ClusterOptions {
         node_id: config.node_id,
         node_name: config.name.clone(),

@@ -6,23 +6,32 @@ use futures::StreamExt as _;
 use halite_proto::v1;
 use halite_proto::v1::admin_client::AdminClient;
 use halite_proto::v1::admin_server::Admin;
+use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{export, forwarded, import, is_forwarded, status};
 use crate::cluster::role::Role;
 use crate::cluster::{Cluster, ClusterError};
+use crate::piece_stream::place;
 
 /// Page size of a database that names none: SQLite's default.
 pub(super) const PAGE_SIZE_DEFAULT: u32 = 4096;
 
+/// Exports at a time: each holds a state of its database, and some MiB.
+const EXPORTS_MAX: usize = 16;
+
 pub(crate) struct AdminService {
     cluster: Arc<Cluster>,
+    exports: Arc<Semaphore>,
 }
 
 impl AdminService {
     pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
-        Self { cluster }
+        Self {
+            cluster,
+            exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
+        }
     }
 
     /// The primary's service, if this call has to be handed on; `None` if this node is the primary.
@@ -205,7 +214,8 @@ impl Admin for AdminService {
         request: Request<v1::ExportRequest>,
     ) -> Result<Response<Self::ExportStream>, Status> {
         self.cluster.check_member()?;
-        let stream = export::export(&self.cluster, request.into_inner()).await?;
+        let place = place(&self.exports, "exports", EXPORTS_MAX)?;
+        let stream = export::export(&self.cluster, place, request.into_inner()).await?;
         Ok(Response::new(stream.boxed()))
     }
 }

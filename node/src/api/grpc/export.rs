@@ -1,27 +1,29 @@
 //! A consistent copy of one database as an ordinary SQLite file, streamed from a read transaction.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
+use halite_ltx::PageNo;
 use halite_proto::v1::{self, ReadLevel};
-use tokio::sync::mpsc;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::status_of;
 use crate::cluster::{Cluster, ClusterError};
-use crate::database::queue_len;
-use crate::piece_writer::PieceWriter;
+use crate::database::DatabaseSnapshot;
+use crate::piece_stream::{PieceSource, piece_stream};
 
-const PIECES_QUEUED_MAX: usize = 4;
+/// Bytes per message, about.
+const PIECE_BYTES: usize = 1 << 20;
 const FRESH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// `place` is given back when the export is done.
 pub(super) async fn export(
     cluster: &Arc<Cluster>,
+    place: OwnedSemaphorePermit,
     request: v1::ExportRequest,
 ) -> Result<impl Stream<Item = Result<v1::ExportResponse, Status>> + use<>, Status> {
     let database = cluster.shared().database(&request.database)?;
@@ -41,27 +43,47 @@ pub(super) async fn export(
         .await
         .map_err(stopping)?
         .map_err(|e| status_of(&e))?;
-    let (pieces, queue) = mpsc::channel(queue_len(&**cluster.host(), PIECES_QUEUED_MAX));
-    cluster.host().spawn_blocking(Box::new(move || {
-        let txid = snapshot.state().txid;
-        let mut out = PieceWriter::new(pieces.clone(), |data| v1::ExportResponse {
-            data,
-            txid: 0,
-            done: false,
-        });
-        let end = match snapshot
-            .write_file(&mut out)
-            .and_then(|()| io::Write::flush(&mut out))
-        {
-            Ok(()) => Ok(v1::ExportResponse {
-                data: Bytes::new(),
-                txid,
-                done: true,
-            }),
-            Err(error) => Err(Status::unavailable(format!("export broke off: {error}"))),
-        };
-        // A receiver that went away does not want the end either.
-        let _ = pieces.blocking_send(end);
-    }));
-    Ok(ReceiverStream::new(queue))
+    let (sender, stream) = piece_stream(place);
+    let source = ExportSource {
+        snapshot,
+        next_page: 1,
+        page: Vec::new(),
+        ended: false,
+    };
+    tokio::spawn(sender.send_all(cluster.host().clone(), source));
+    Ok(stream)
+}
+
+/// The messages of one export; the last one says that it is complete.
+struct ExportSource {
+    snapshot: DatabaseSnapshot,
+    next_page: u32,
+    page: Vec<u8>,
+    ended: bool,
+}
+
+impl PieceSource for ExportSource {
+    type Piece = v1::ExportResponse;
+
+    fn next(&mut self) -> Result<Option<v1::ExportResponse>, Status> {
+        if self.ended {
+            return Ok(None);
+        }
+        let state = self.snapshot.state();
+        let (pages, txid) = (state.page_count, state.txid);
+        let mut data = Vec::new();
+        while self.next_page <= pages && data.len() < PIECE_BYTES {
+            self.snapshot
+                .read_page(PageNo::new(self.next_page), &mut self.page)
+                .map_err(|error| Status::unavailable(format!("export broke off: {error}")))?;
+            data.extend_from_slice(&self.page);
+            self.next_page += 1;
+        }
+        self.ended = data.is_empty();
+        Ok(Some(v1::ExportResponse {
+            data: Bytes::from(data),
+            txid: if self.ended { txid } else { 0 },
+            done: self.ended,
+        }))
+    }
 }

@@ -1,4 +1,6 @@
 //! The committed LTX of one database from a TXID on, for edge followers, change feeds and tools. Any node serves it, from its own log.
+//!
+//! A receiver that is slow holds no thread, and one that takes nothing for long is told to come again: it knows from where.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -7,23 +9,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use halite_proto::v1;
-use tokio::sync::mpsc;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use crate::cluster::ltx_log::OpenChunks;
 use crate::cluster::{Cluster, ClusterError, ltx_log};
-use crate::database::{CommittedLtx, Database, blocking, queue_len};
+use crate::database::{CommittedLtx, Database, LtxReader, blocking};
+use crate::piece_stream::{PieceSender, piece_stream};
 
-/// Largest piece of one transaction.
-const PIECE_BYTES: usize = 1 << 20;
-/// Pieces read ahead of a slow receiver.
-const PIECES_QUEUED_MAX: usize = 4;
+/// Largest piece of one transaction, and about what is read at a time.
+const PIECE_BYTES: usize = 512 << 10;
 /// How long a node that is behind may take to have what is asked for.
 const FRESH_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn stream(
     cluster: Arc<Cluster>,
+    place: OwnedSemaphorePermit,
     request: v1::StreamLtxRequest,
 ) -> Result<impl Stream<Item = Result<v1::StreamLtxResponse, Status>> + use<>, Status> {
     cluster.check_member()?;
@@ -43,7 +45,7 @@ pub(super) async fn stream(
         ))
         .into());
     }
-    let (pieces, queue) = mpsc::channel(queue_len(&**cluster.host(), PIECES_QUEUED_MAX));
+    let (sender, stream) = piece_stream(place);
     let tail = Tail {
         cluster,
         name: request.database,
@@ -54,11 +56,13 @@ pub(super) async fn stream(
             request.from_txid
         },
         from: None,
+        open: Arc::default(),
+        reading: None,
+        sending: None,
         announced: false,
-        pieces,
     };
-    tokio::spawn(tail.run());
-    Ok(ReceiverStream::new(queue).boxed())
+    tokio::spawn(tail.run(sender));
+    Ok(stream.boxed())
 }
 
 fn next_txid(database: &Database) -> u64 {
@@ -73,75 +77,132 @@ struct Tail {
     wanted: u64,
     /// The entry to be read next; `None` before the first look into the log.
     from: Option<u64>,
+    /// Chunks before that entry whose transaction is not closed yet.
+    open: Arc<OpenChunks>,
+    /// The part of the log that is being read.
+    reading: Option<Reading>,
+    /// The transaction that is being sent.
+    sending: Option<Sending>,
     announced: bool,
-    pieces: mpsc::Sender<Result<v1::StreamLtxResponse, Status>>,
 }
+
+struct Reading {
+    transactions: Box<dyn Iterator<Item = std::io::Result<CommittedLtx>> + Send>,
+    from: u64,
+    to: u64,
+}
+
+struct Sending {
+    head: v1::StreamLtxResponse,
+    reader: LtxReader,
+    /// What is sent next: whether it is the last piece is known when the one after it has been read.
+    next: Bytes,
+}
+
+/// Some messages, and whether there may be more at once.
+type Step = Result<(Vec<v1::StreamLtxResponse>, bool), Status>;
 
 impl Tail {
     /// Follows the log until the receiver goes away.
-    async fn run(mut self) {
+    async fn run(mut self, sender: PieceSender<v1::StreamLtxResponse>) {
         let mut applied = self.cluster.shared().applied.subscribe();
+        let host = self.cluster.host().clone();
         loop {
             let to = *applied.borrow_and_update();
-            if self.from.is_none_or(|from| to >= from) {
-                let host = self.cluster.host().clone();
+            let mut more = self.from.is_none_or(|from| to >= from);
+            while more {
                 let read = blocking(&host, move || {
-                    let result = self.send_up_to(to);
-                    (self, result)
+                    let step = self.step(to);
+                    (self, step)
                 });
-                let Ok((tail, result)) = read.await else {
+                let Ok((tail, step)) = read.await else {
                     return;
                 };
                 self = tail;
-                if let Err(status) = result {
-                    // The receiver may be the one that is gone.
-                    let _ = self.pieces.send(Err(status)).await;
-                    return;
+                let pieces = match step {
+                    Ok((pieces, go_on)) => {
+                        more = go_on;
+                        pieces
+                    }
+                    Err(status) => return sender.fail(status),
+                };
+                for piece in pieces {
+                    if !sender.send(piece).await {
+                        return;
+                    }
                 }
             }
             tokio::select! {
-                () = self.pieces.closed() => return,
+                biased;
+                () = sender.closed() => return,
                 changed = applied.changed() => if changed.is_err() { return },
             }
         }
     }
 
-    fn send_up_to(&mut self, to: u64) -> Result<(), Status> {
-        let log = self.cluster.shared().log.clone();
-        let from = match self.from {
-            Some(from) => from.max(log.indexes().start),
-            None => ltx_log::start_of(&log, self.database_id, self.wanted, to)
-                .map_err(|error| Status::data_loss(error.to_string()))?,
-        };
-        for ltx in ltx_log::transactions(&log, self.database_id, from, to) {
-            let ltx = match ltx {
-                Ok(ltx) => ltx,
-                Err(_) if log.indexes().start > from => return Err(self.purged()),
-                Err(error) => return Err(Status::data_loss(error.to_string())),
-            };
-            let txid = ltx.command.txid;
-            if txid < self.wanted {
+    /// Reads on, up to `to`. Blocks on the disk.
+    fn step(&mut self, to: u64) -> Step {
+        let mut pieces = Vec::new();
+        let mut bytes = 0;
+        while bytes < PIECE_BYTES {
+            if let Some(sending) = &mut self.sending {
+                let (piece, last) = sending.piece()?;
+                bytes += piece.data.len();
+                pieces.push(piece);
+                if last {
+                    self.sending = None;
+                    self.wanted += 1;
+                }
                 continue;
             }
-            if txid > self.wanted {
-                return Err(self.purged());
-            }
-            self.announce()?;
-            self.send(&ltx)?;
-            self.wanted = txid + 1;
+            let Some(ltx) = self.next_transaction(to)? else {
+                self.check_complete(to)?;
+                pieces.extend(self.announce());
+                return Ok((pieces, false));
+            };
+            pieces.extend(self.announce());
+            self.sending = Some(Sending::begin(&ltx)?);
         }
-        self.from = Some(to + 1);
-        self.check_complete(to)?;
-        self.announce()
+        Ok((pieces, true))
+    }
+
+    /// The transaction that is wanted; `None` if the log has none up to `to`.
+    fn next_transaction(&mut self, to: u64) -> Result<Option<CommittedLtx>, Status> {
+        let lost = |error: std::io::Error| Status::data_loss(error.to_string());
+        let log = self.cluster.shared().log.clone();
+        if self.reading.is_none() {
+            let from = match self.from {
+                Some(from) => from.max(log.indexes().start),
+                None => ltx_log::start_of(&log, self.database_id, self.wanted, to).map_err(lost)?,
+            };
+            let (id, open) = (self.database_id, self.open.clone());
+            let transactions = ltx_log::transactions_after(&log, id, open, from, to);
+            self.reading = Some(Reading {
+                transactions: Box::new(transactions),
+                from,
+                to,
+            });
+        }
+        while let Some(reading) = &mut self.reading {
+            match reading.transactions.next() {
+                None => {
+                    self.from = Some(reading.to + 1);
+                    self.reading = None;
+                }
+                Some(Err(_)) if log.indexes().start > reading.from => return Err(self.purged()),
+                Some(Err(error)) => return Err(lost(error)),
+                Some(Ok(ltx)) if ltx.command.txid < self.wanted => {}
+                Some(Ok(ltx)) if ltx.command.txid > self.wanted => return Err(self.purged()),
+                Some(Ok(ltx)) => return Ok(Some(ltx)),
+            }
+        }
+        Ok(None)
     }
 
     /// Tells the receiver where the stream begins, once it is certain that it can.
-    fn announce(&mut self) -> Result<(), Status> {
-        if self.announced {
-            return Ok(());
-        }
-        self.announced = true;
-        self.send_piece(v1::StreamLtxResponse {
+    fn announce(&mut self) -> Option<v1::StreamLtxResponse> {
+        let first = !std::mem::replace(&mut self.announced, true);
+        first.then(|| v1::StreamLtxResponse {
             txid: self.wanted,
             ..v1::StreamLtxResponse::default()
         })
@@ -166,32 +227,36 @@ impl Tail {
         ))
         .into()
     }
+}
 
-    fn send(&self, ltx: &CommittedLtx) -> Result<(), Status> {
+impl Sending {
+    fn begin(ltx: &CommittedLtx) -> Result<Self, Status> {
         let mut reader = ltx.reader();
-        let mut next = read_piece(&mut reader)?;
-        loop {
-            let data = next;
-            next = read_piece(&mut reader)?;
-            let last = next.is_empty();
-            self.send_piece(v1::StreamLtxResponse {
+        Ok(Self {
+            head: v1::StreamLtxResponse {
                 txid: ltx.command.txid,
-                data,
-                last,
+                data: Bytes::new(),
+                last: false,
                 pre_checksum: format!("{:016x}", ltx.command.pre_checksum),
                 post_checksum: format!("{:016x}", ltx.command.post_checksum),
                 raft_index: ltx.index,
-            })?;
-            if last {
-                return Ok(());
-            }
-        }
+            },
+            next: read_piece(&mut reader)?,
+            reader,
+        })
     }
 
-    fn send_piece(&self, piece: v1::StreamLtxResponse) -> Result<(), Status> {
-        self.pieces
-            .blocking_send(Ok(piece))
-            .map_err(|_| Status::cancelled("the receiver went away"))
+    /// The next piece, and whether it is the last one.
+    fn piece(&mut self) -> Result<(v1::StreamLtxResponse, bool), Status> {
+        let next = read_piece(&mut self.reader)?;
+        let last = next.is_empty();
+        let data = std::mem::replace(&mut self.next, next);
+        let piece = v1::StreamLtxResponse {
+            data,
+            last,
+            ..self.head.clone()
+        };
+        Ok((piece, last))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The SQL service: pipelined sessions, unary calls, interactive transactions, status, topology, LTX streams.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use halite_proto::v1;
@@ -13,26 +14,36 @@ use super::{Limits, Stopping, is_forwarded, ltx_stream, status, status_of, trans
 use crate::api::router::{Router, Session};
 use crate::cluster::ClusterError;
 use crate::database::{CallReply, CallResults, ReplyReceiver, replies};
+use crate::piece_stream::place;
 
 type BoxStream<T> = futures::stream::BoxStream<'static, Result<T, Status>>;
 
 /// Pieces of large results that may wait to be sent.
 const PIECES_QUEUED_MAX: usize = 64;
+/// LTX streams at a time: each may hold about two MiB for a slow receiver.
+const LTX_STREAMS_MAX: usize = 256;
+/// A stream whose client does not say who it is within this time is closed: it holds a place.
+const HELLO_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) struct SqlService {
     router: Arc<Router>,
     limits: Limits,
+    /// Places for streams of clients, and as many for those that other nodes hand on: neither takes the places of the other.
     sessions: Arc<Semaphore>,
+    forwarded_sessions: Arc<Semaphore>,
+    ltx_streams: Arc<Semaphore>,
     stopping: Stopping,
 }
 
 impl SqlService {
     pub(crate) fn new(router: Arc<Router>, limits: Limits, stopping: Stopping) -> Self {
-        let sessions = Arc::new(Semaphore::new(limits.sessions_max));
+        let places = || Arc::new(Semaphore::new(limits.sessions_max));
         Self {
             router,
             limits,
-            sessions,
+            sessions: places(),
+            forwarded_sessions: places(),
+            ltx_streams: Arc::new(Semaphore::new(LTX_STREAMS_MAX)),
             stopping,
         }
     }
@@ -46,14 +57,24 @@ impl Halite for SqlService {
         &self,
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let place = self.sessions.clone().try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted(format!(
+        let places = if is_forwarded(request.metadata()) {
+            &self.forwarded_sessions
+        } else {
+            &self.sessions
+        };
+        let place = places.clone().try_acquire_owned().map_err(|_| {
+            ClusterError::unavailable(format!(
                 "this node serves its most sessions already: max={}",
                 self.limits.sessions_max
             ))
         })?;
         let mut requests = request.into_inner();
-        let Some(first) = requests.message().await? else {
+        let first = tokio::time::timeout(HELLO_MAX, requests.message())
+            .await
+            .map_err(|_| {
+                Status::deadline_exceeded("the stream did not begin with a message in time")
+            })??;
+        let Some(first) = first else {
             return Ok(Response::new(futures::stream::empty().boxed()));
         };
         let client_id = crate::api::router::client_id(&first.client_id)?;
@@ -70,7 +91,9 @@ impl Halite for SqlService {
         let answers = Answers {
             receiver,
             room,
+            calls_max: self.limits.calls_per_session_max as usize,
             inbound,
+            ended: None,
             _place: place,
         };
         Ok(Response::new(self.stopping.end(answers.stream())))
@@ -194,7 +217,8 @@ impl Halite for SqlService {
         request: Request<v1::StreamLtxRequest>,
     ) -> Result<Response<Self::StreamLtxStream>, Status> {
         let cluster = self.router.cluster().clone();
-        let stream = ltx_stream::stream(cluster, request.into_inner()).await?;
+        let place = place(&self.ltx_streams, "LTX streams", LTX_STREAMS_MAX)?;
+        let stream = ltx_stream::stream(cluster, place, request.into_inner()).await?;
         Ok(Response::new(self.stopping.end(stream)))
     }
 }
@@ -212,8 +236,12 @@ struct Inbound {
 }
 
 impl Inbound {
-    /// Reads calls until the client goes away.
-    async fn read(self, first: v1::SessionRequest, mut requests: Streaming<v1::SessionRequest>) {
+    /// Reads calls until the client ends the stream or goes away.
+    async fn read(
+        self,
+        first: v1::SessionRequest,
+        mut requests: Streaming<v1::SessionRequest>,
+    ) -> Result<(), Status> {
         let mut request = first;
         loop {
             self.session.set_answered_below(request.answered_below);
@@ -223,25 +251,28 @@ impl Inbound {
                 let count = u32::try_from(calls.len()).unwrap_or(u32::MAX);
                 match self.room.acquire_many(count).await {
                     Ok(permits) => permits.forget(),
-                    Err(_) => return,
+                    Err(_) => return Ok(()),
                 }
                 self.router.route(&self.session, calls);
                 calls = rest;
             }
-            match requests.message().await {
-                Ok(Some(next)) => request = next,
-                // The client ended the stream or went away; what is under way finds no receiver.
-                Ok(None) | Err(_) => return,
+            match requests.message().await? {
+                Some(next) => request = next,
+                None => return Ok(()),
             }
         }
     }
 }
 
-/// The outgoing half: what the response stream owns. When the client drops it, reading ends too.
+/// The outgoing half: what the response stream owns. When the client drops it, reading ends too; when the client has ended its own half, it ends
+/// with the last answer.
 struct Answers {
     receiver: ReplyReceiver,
     room: Arc<Semaphore>,
-    inbound: JoinHandle<()>,
+    calls_max: usize,
+    inbound: JoinHandle<Result<(), Status>>,
+    /// How reading ended.
+    ended: Option<Result<(), Status>>,
     /// This session's place among those the node serves.
     _place: OwnedSemaphorePermit,
 }
@@ -254,13 +285,37 @@ impl Drop for Answers {
 
 impl Answers {
     fn stream(self) -> impl futures::Stream<Item = Result<v1::SessionResponse, Status>> {
-        futures::stream::unfold(self, |mut answers| async move {
-            let replies = answers.receiver.recv().await;
-            let ended = replies.iter().filter(|r| !r.more).count();
-            answers.room.add_permits(ended);
-            let replies = replies.into_iter().map(to_wire).collect();
-            Some((Ok(v1::SessionResponse { replies }), answers))
+        futures::stream::unfold(Some(self), |answers| async move {
+            let mut answers = answers?;
+            match answers.next().await {
+                Ok(Some(response)) => Some((Ok(response), Some(answers))),
+                Ok(None) => None,
+                Err(status) => Some((Err(status), None)),
+            }
         })
+    }
+
+    async fn next(&mut self) -> Result<Option<v1::SessionResponse>, Status> {
+        loop {
+            if let Some(ended) = &self.ended
+                && self.room.available_permits() == self.calls_max
+            {
+                return ended.clone().map(|()| None);
+            }
+            tokio::select! {
+                biased;
+                replies = self.receiver.recv() => {
+                    let ended = replies.iter().filter(|r| !r.more).count();
+                    self.room.add_permits(ended);
+                    let replies = replies.into_iter().map(to_wire).collect();
+                    return Ok(Some(v1::SessionResponse { replies }));
+                }
+                ended = &mut self.inbound, if self.ended.is_none() => {
+                    // It is aborted by the drop of this value only.
+                    self.ended = Some(ended.unwrap_or(Ok(())));
+                }
+            }
+        }
     }
 }
 

@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant as StdInstant;
 
 use halite_proto::v1;
 use parking_lot::Mutex;
 
-use super::forward::Forwarder;
+use super::forward::{Forwarder, hand_on};
 use super::{Router, failed};
 use crate::cluster::{Cluster, ClusterError};
-use crate::database::{CallReply, Database, ReplySink, is_not_read_only};
+use crate::database::{CallReply, Database, ReplySink, Room, RoomWaiter, is_not_read_only};
 
 /// State of one client stream, or of one unary call.
 pub(crate) struct Session {
@@ -19,6 +18,8 @@ pub(crate) struct Session {
     client_id: Option<[u8; 16]>,
     answered_below: AtomicU64,
     forwarded: bool,
+    /// It is one call.
+    unary: bool,
     out: Arc<dyn ReplySink>,
     /// Reads that may turn out to write: kept until answered.
     fallback: Mutex<HashMap<u64, v1::Call>>,
@@ -36,17 +37,39 @@ pub(crate) fn client_id(bytes: &[u8]) -> Result<[u8; 16], ClusterError> {
 }
 
 impl Session {
+    /// The session of a client's stream.
     pub(crate) fn new(
         router: Arc<Router>,
         client_id: Option<[u8; 16]>,
         out: Arc<dyn ReplySink>,
         forwarded: bool,
     ) -> Arc<Self> {
+        Self::of(router, client_id, out, forwarded, false)
+    }
+
+    /// The session of one call.
+    pub(crate) fn unary(
+        router: Arc<Router>,
+        client_id: Option<[u8; 16]>,
+        out: Arc<dyn ReplySink>,
+        forwarded: bool,
+    ) -> Arc<Self> {
+        Self::of(router, client_id, out, forwarded, true)
+    }
+
+    fn of(
+        router: Arc<Router>,
+        client_id: Option<[u8; 16]>,
+        out: Arc<dyn ReplySink>,
+        forwarded: bool,
+        unary: bool,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             router: Arc::downgrade(&router),
             client_id,
             answered_below: AtomicU64::new(0),
             forwarded,
+            unary,
             out,
             fallback: Mutex::default(),
             has_fallback: AtomicBool::new(false),
@@ -110,24 +133,39 @@ impl Session {
         }
     }
 
-    /// Hands calls on to the primary, over one stream per session.
+    /// Hands calls on to the primary.
     pub(super) fn forward(
         &self,
         cluster: &Arc<Cluster>,
         primary: v1::NodeAddress,
-        calls: Vec<v1::Call>,
+        mut calls: Vec<v1::Call>,
     ) {
-        let mut forwarder = self.forwarder.lock();
-        if forwarder.as_ref().is_none_or(|f| !f.leads_to(&primary)) {
-            *forwarder = Some(Forwarder::start(
-                cluster,
-                primary,
-                self.client_id,
-                self.out.clone(),
-            ));
+        if self.unary {
+            for call in calls {
+                hand_on(
+                    cluster,
+                    primary.clone(),
+                    self.client_id,
+                    call,
+                    self.out.clone(),
+                );
+            }
+            return;
         }
-        if let Some(forwarder) = forwarder.as_ref() {
-            forwarder.send(calls, self.answered_below());
+        let mut forwarder = self.forwarder.lock();
+        if let Some(open) = forwarder.as_ref().filter(|open| open.leads_to(&primary)) {
+            match open.send(calls, self.answered_below()) {
+                Ok(()) => return,
+                Err(back) => calls = back,
+            }
+        }
+        let new = Forwarder::start(cluster, primary, self.client_id, self.out.clone());
+        let sent = new.send(calls, self.answered_below());
+        *forwarder = Some(new);
+        drop(forwarder);
+        if let Err(back) = sent {
+            let error = ClusterError::unavailable("the primary cannot be reached".into());
+            self.fail(back.iter().map(|call| call.id), &error.to_wire());
         }
     }
 
@@ -188,7 +226,11 @@ impl ReplySink for SessionSink {
         }
     }
 
-    fn wait_for_room(&self, deadline: StdInstant) -> bool {
-        self.0.out.wait_for_room(deadline)
+    fn receiver(&self) -> usize {
+        self.0.out.receiver()
+    }
+
+    fn room(&self, waiter: &Arc<dyn RoomWaiter>) -> Room {
+        self.0.out.room(waiter)
     }
 }

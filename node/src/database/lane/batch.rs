@@ -20,8 +20,8 @@ use crate::database::{CallKey, WriteJob, failure, statement};
 
 /// Jobs in one batch.
 pub(super) const BATCH_JOBS_MAX: usize = 1024;
-/// Rows that one write may give back, in bytes: they are held until the quorum has answered.
-pub(super) const RESULT_BYTES_MAX: usize = 64 << 20;
+/// Rows that one write may give back, in bytes: they are held until the quorum has answered, and a unary call sends them in one message.
+pub(super) const RESULT_BYTES_MAX: usize = 32 << 20;
 
 /// What a job has come to so far.
 enum Outcome {
