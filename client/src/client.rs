@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cluster::{Cluster, Tasks};
 use crate::connector::Connector;
 use crate::options::Options;
 use crate::session_token::SessionToken;
 use crate::{Admin, ClientBuilder, ClientStats, Database, Error, TopologyWatch};
+
+/// How long a client that is connected waits for its other addresses to answer as well.
+const OTHERS_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A connection to a cluster: follows its topology, sends each call to the right node, retries what may be retried.
 ///
@@ -65,7 +69,17 @@ impl Client {
                 view.links().next().is_some() || view.nodes.iter().all(|node| node.attempts > 0)
             })
             .await;
-        if settled.is_ok_and(|view| view.links().next().is_some()) {
+        let settled = settled.is_ok_and(|view| view.links().next().is_some());
+        if settled {
+            // Addresses of two clusters show when the others have answered, too; a slow one is not waited for.
+            let all_asked = news.wait_for(|view| view.nodes.iter().all(|node| node.attempts > 0));
+            let _ = tokio::time::timeout(OTHERS_TIMEOUT, all_asked).await;
+        }
+        if let Some(conflict) = client.core.cluster.conflict() {
+            client.close().await;
+            return Err(Error::invalid(conflict.to_string()));
+        }
+        if settled {
             return Ok(client);
         }
         let reasons: Vec<String> = client

@@ -8,6 +8,7 @@ mod state;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod view;
 mod watcher;
 
@@ -27,7 +28,7 @@ use crate::options::Options;
 use crate::random::Random;
 use crate::stats::{ClientStats, Stats};
 pub(crate) use state::PeerKey;
-use state::{Source, State};
+use state::{Linked, Source, State};
 pub(crate) use view::View;
 
 /// Shared by all handles of one client and by its tasks.
@@ -135,16 +136,40 @@ impl Cluster {
         status: &wire::StatusResponse,
     ) -> Result<(), Arc<str>> {
         self.stats.connections.add(1);
-        let mut accepted = Ok(());
+        let mut linked = None;
         self.change(|state| {
-            accepted = state.link_up(key, link, status);
-            accepted.is_ok()
+            linked = Some(state.link_up(key, link, status));
+            true
         });
+        let Some(Linked {
+            accepted,
+            strangers,
+        }) = linked
+        else {
+            return Ok(());
+        };
+        for (stranger, why) in strangers {
+            stranger.close(&why);
+        }
         accepted
     }
 
+    /// The addresses lead to several clusters, and nothing tells which one is meant.
+    pub(crate) fn conflict(&self) -> Option<Arc<str>> {
+        self.state.lock().conflict()
+    }
+
     fn link_down(&self, key: PeerKey, why: Arc<str>) {
-        self.change(|state| state.link_down(key, why));
+        let mut strangers = Vec::new();
+        self.change(|state| {
+            let before = state.is_decided();
+            let news = state.link_down(key, why);
+            strangers = state.judge_if_undecided();
+            news || state.is_decided() != before
+        });
+        for (stranger, why) in strangers {
+            stranger.close(&why);
+        }
     }
 
     fn adopt(&self, topology: &wire::Topology, source: Source) {

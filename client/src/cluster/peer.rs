@@ -28,21 +28,18 @@ pub(crate) async fn run(cluster: Arc<Cluster>, key: PeerKey, addr: Arc<str>) {
     let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_CAP);
     loop {
         let started = Instant::now();
-        let why = match connect(&cluster, &addr).await {
+        match connect(&cluster, &addr).await {
             Ok((link, inbound, status)) => match cluster.link_up(key, &link, &status) {
                 Ok(()) => {
                     let why = link.run(inbound).await;
                     tracing::debug!(addr = &*addr, reason = &*why, "connection lost");
-                    why
+                    cluster.link_down(key, why);
                 }
-                Err(why) => {
-                    link.close(&why);
-                    why
-                }
+                // What it said of its cluster stays known.
+                Err(why) => link.close(&why),
             },
-            Err(why) => why,
-        };
-        cluster.link_down(key, why);
+            Err(why) => cluster.link_down(key, why),
+        }
         if started.elapsed() >= GOOD_AFTER {
             backoff.reset();
         }

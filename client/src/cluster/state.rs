@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use halite_proto::v1 as wire;
 
+use super::trust::{Told, Trust, Verdict, decide};
 use super::view::{View, ViewNode};
 use crate::link::Link;
 
@@ -27,6 +28,16 @@ pub(crate) struct State {
     next_key: u64,
     /// Term and id of the primary that was connected last.
     last_reached: (u64, u64),
+    /// The cluster that is believed in; links to other clusters are not used.
+    trust: Option<Trust>,
+}
+
+/// What became of a connection that was made.
+pub(crate) struct Linked {
+    /// The node belongs to another cluster than the one that is believed in.
+    pub(crate) accepted: Result<(), Arc<str>>,
+    /// Links that turned out to lead to another cluster, and why they are given up.
+    pub(crate) strangers: Vec<(Arc<Link>, Arc<str>)>,
 }
 
 struct Peer {
@@ -38,6 +49,8 @@ struct Peer {
     link: Option<Arc<Link>>,
     attempts: u64,
     failure: Option<Arc<str>>,
+    /// What it said when it was connected last; a node that is not believed says something, too.
+    told: Option<Told>,
 }
 
 impl State {
@@ -58,54 +71,153 @@ impl State {
             link: None,
             attempts: 0,
             failure: None,
+            told: None,
         });
     }
 
-    /// A connection was made. Refused if the node belongs to another cluster than the ones before it.
+    /// A connection was made. It is used once its cluster is believed in, and refused if another one is.
     pub(crate) fn link_up(
         &mut self,
         key: PeerKey,
         link: &Arc<Link>,
         status: &wire::StatusResponse,
-    ) -> Result<(), Arc<str>> {
-        let node = status.node.clone().unwrap_or_default();
-        let known = &self.topology.cluster_id;
-        if !known.is_empty() && !node.cluster_id.is_empty() && *known != node.cluster_id {
-            let why: Arc<str> = format!(
-                "node belongs to another cluster: expected={known} found={}",
-                node.cluster_id
-            )
-            .into();
-            self.link_down(key, Arc::clone(&why));
-            return Err(why);
-        }
+    ) -> Linked {
+        let told = Told::of(status);
         if let Some(peer) = self.peer_mut(key) {
-            peer.node_id = node.node_id;
+            peer.node_id = told.node_id;
             peer.link = Some(Arc::clone(link));
             peer.attempts += 1;
             peer.failure = None;
+            peer.told = Some(told);
         }
-        if self.topology.cluster_id.is_empty() {
-            self.topology.cluster_id = node.cluster_id;
-        }
-        if let Some(topology) = &status.topology {
+        let mut strangers = self.judge();
+        let refused = strangers
+            .iter()
+            .position(|(stranger, _)| Arc::ptr_eq(stranger, link))
+            .map(|at| strangers.swap_remove(at).1);
+        if refused.is_none()
+            && self.is_usable(key)
+            && let Some(topology) = &status.topology
+        {
             self.adopt(topology, Source::Poll);
         }
         self.follow_members();
-        Ok(())
+        Linked {
+            accepted: refused.map_or(Ok(()), Err),
+            strangers,
+        }
+    }
+
+    /// Decides anew which cluster is believed in, and drops the links to others: these.
+    fn judge(&mut self) -> Vec<(Arc<Link>, Arc<str>)> {
+        let told: Vec<&Told> = self.peers.iter().filter_map(|p| p.told.as_ref()).collect();
+        let verdict = decide(self.trust.as_ref(), &told, self.all_asked());
+        let Verdict::Trusted(trust) = verdict else {
+            return Vec::new();
+        };
+        let known = self.trust.replace(trust.clone());
+        if known.is_none_or(|known| known.cluster_id != trust.cluster_id) {
+            // What others said of their cluster says nothing of this one.
+            self.topology = wire::Topology {
+                cluster_id: trust.cluster_id.clone(),
+                ..wire::Topology::default()
+            };
+            self.last_reached = (0, 0);
+            let believed: Vec<wire::Topology> = self
+                .peers
+                .iter()
+                .filter(|peer| peer.link.is_some())
+                .filter_map(|peer| peer.told.as_ref())
+                .filter(|told| told.cluster_id == trust.cluster_id)
+                .map(|told| told.topology.clone())
+                .collect();
+            for topology in believed {
+                self.adopt(&topology, Source::Poll);
+            }
+        }
+        let mut strangers = Vec::new();
+        for peer in &mut self.peers {
+            let Some(told) = &peer.told else {
+                continue;
+            };
+            if told.cluster_id.is_empty() || told.cluster_id == trust.cluster_id {
+                continue;
+            }
+            let Some(link) = peer.link.take() else {
+                continue;
+            };
+            let why: Arc<str> = format!(
+                "node belongs to another cluster: expected={} found={}",
+                trust.cluster_id, told.cluster_id
+            )
+            .into();
+            tracing::warn!(addr = &*peer.addr, "{why}");
+            peer.failure = Some(Arc::clone(&why));
+            // Its id is that of a node of its own cluster.
+            peer.node_id = 0;
+            strangers.push((link, why));
+        }
+        self.follow_members();
+        strangers
+    }
+
+    /// The node belongs to the cluster that is believed in, as far as it says.
+    fn is_usable(&self, key: PeerKey) -> bool {
+        let peer = self.peers.iter().find(|peer| peer.key == key);
+        peer.is_some_and(|peer| self.believes(peer))
+    }
+
+    fn believes(&self, peer: &Peer) -> bool {
+        let said = peer.told.as_ref().map_or("", |told| &told.cluster_id);
+        let trusted = self.trust.as_ref().map_or("", |trust| &trust.cluster_id);
+        said.is_empty() || said == trusted
+    }
+
+    /// The addresses lead to several clusters that could each be meant.
+    pub(crate) fn conflict(&self) -> Option<Arc<str>> {
+        let told: Vec<&Told> = self.peers.iter().filter_map(|p| p.told.as_ref()).collect();
+        let undecided = self.trust.is_none();
+        match decide(None, &told, undecided && self.all_asked()) {
+            Verdict::Conflict(ids) => Some(
+                format!(
+                    "the addresses belong to {} clusters: cluster_ids={}",
+                    ids.len(),
+                    Vec::from_iter(ids).join(",")
+                )
+                .into(),
+            ),
+            _ => None,
+        }
+    }
+
+    /// A cluster is believed in.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.trust.is_some()
+    }
+
+    fn all_asked(&self) -> bool {
+        self.peers.iter().all(|peer| peer.attempts > 0)
     }
 
     /// The connection ended, or could not be made. True if anybody should know.
     pub(crate) fn link_down(&mut self, key: PeerKey, why: Arc<str>) -> bool {
-        match self.peer_mut(key) {
-            Some(peer) => {
-                let news = peer.link.take().is_some() || peer.attempts == 0;
-                peer.attempts += 1;
-                peer.failure = Some(why);
-                news
-            }
-            None => false,
+        let Some(peer) = self.peer_mut(key) else {
+            return false;
+        };
+        let news = peer.link.take().is_some() || peer.attempts == 0;
+        peer.attempts += 1;
+        peer.failure = Some(why);
+        peer.told = None;
+        news
+    }
+
+    /// Nobody is believed yet, and the last address that was waited for may just have failed: the links to other clusters than the one that is
+    /// believed in from now on.
+    pub(crate) fn judge_if_undecided(&mut self) -> Vec<(Arc<Link>, Arc<str>)> {
+        if self.trust.is_some() {
+            return Vec::new();
         }
+        self.judge()
     }
 
     pub(crate) fn forget_links(&mut self) {
@@ -127,6 +239,14 @@ impl State {
         if next.cluster_id.is_empty() {
             next.cluster_id = known.cluster_id.clone();
         }
+        if self.trust.is_none() && !next.cluster_id.is_empty() {
+            // The cluster was formed while this client was connected to it.
+            self.trust = Some(Trust {
+                cluster_id: next.cluster_id.clone(),
+                firm: false,
+            });
+        }
+        let known = &self.topology;
         if offered.term == known.term && source == Source::Poll {
             // A node that lags behind within the term may know less than we do, never more about who leads it.
             if next.primary_id == 0 {
@@ -199,7 +319,7 @@ impl State {
                 node_id: peer.node_id,
                 member: members.is_empty()
                     || members.iter().any(|member| member.node_id == peer.node_id),
-                link: peer.link.clone(),
+                link: peer.link.clone().filter(|_| self.believes(peer)),
                 attempts: peer.attempts,
             })
             .collect();

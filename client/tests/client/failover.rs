@@ -367,6 +367,80 @@ async fn a_node_of_another_cluster_is_refused() {
     assert_eq!(stranger.calls().len(), 0);
 }
 
+/// Reads are spread over all nodes, so a node that is believed by mistake is soon asked.
+#[tokio::test]
+async fn a_node_left_over_from_an_older_cluster_is_never_read_from() {
+    let nodes = cluster(3).await;
+    // Node 3 of an older cluster answers at the address that node 3 has now.
+    let left_over = FakeNode::start(3, Arc::new(FakeState::default())).await;
+    let mut members: Vec<MemberInfo> = nodes.iter().map(FakeNode::member).collect();
+    members[2].addr = left_over.inner.addr.clone();
+    for node in &nodes {
+        node.inner
+            .topology
+            .send_modify(|topology| topology.members = members.clone());
+    }
+    left_over.inner.topology.send_replace(Topology {
+        term: 99,
+        primary_id: 0,
+        members,
+        cluster_id: "older".into(),
+    });
+    let addresses = [&left_over, &nodes[0], &nodes[1]].map(|node| node.inner.addr.clone());
+    for round in 0..20 {
+        let client = Client::connect(addresses.clone()).await.unwrap();
+        for _ in 0..6 {
+            client.database("app").query("R", ()).await.unwrap();
+        }
+        let topology = client.watch_topology().current();
+        assert_eq!(topology.cluster_id, "fake", "round {round}");
+    }
+    assert_eq!(left_over.calls().len(), 0);
+}
+
+#[tokio::test]
+async fn a_cluster_that_shows_itself_replaces_a_node_that_was_alone_to_be_believed() {
+    let nodes = cluster(3).await;
+    let left_over = FakeNode::start(3, Arc::new(FakeState::default())).await;
+    left_over.inner.topology.send_replace(Topology {
+        term: 99,
+        primary_id: 0,
+        members: nodes
+            .iter()
+            .map(FakeNode::member)
+            .chain([left_over.member()])
+            .collect(),
+        cluster_id: "older".into(),
+    });
+    // It names the others as members, so the client meets them, and they show a primary.
+    let client = Client::connect([left_over.inner.addr.clone()])
+        .await
+        .unwrap();
+    until(|| client.watch_topology().current().cluster_id == "fake").await;
+    let before = left_over.calls().len();
+    for _ in 0..20 {
+        client.database("app").query("R", ()).await.unwrap();
+    }
+    assert_eq!(left_over.calls().len(), before);
+}
+
+#[tokio::test]
+async fn addresses_of_two_clusters_are_refused() {
+    let (one, two) = (cluster(1).await, cluster(1).await);
+    two[0]
+        .inner
+        .topology
+        .send_modify(|topology| topology.cluster_id = "other".into());
+    let both = [&one[0], &two[0]].map(|node| node.inner.addr.clone());
+    let error = Client::connect(both).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Invalid);
+    let said = error.to_string();
+    assert!(
+        said.contains("the addresses belong to 2 clusters") && said.contains("fake,other"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn a_restarted_node_is_connected_again() {
     let nodes = cluster(1).await;
