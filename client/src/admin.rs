@@ -185,23 +185,42 @@ impl Admin {
         Ok(answer.topology.unwrap_or_default())
     }
 
-    /// Makes a caught-up learner a voter.
+    /// Makes a caught-up learner a voter. Refused if the voters that answer now could not be a majority afterwards.
     pub async fn promote_member(&self, node_id: u64) -> Result<wire::Topology, Error> {
+        self.promote(node_id, false).await
+    }
+
+    /// The same, whoever answers: until a majority of the voters is back, nothing can be written.
+    pub async fn force_promote_member(&self, node_id: u64) -> Result<wire::Topology, Error> {
+        self.promote(node_id, true).await
+    }
+
+    async fn promote(&self, node_id: u64, force: bool) -> Result<wire::Topology, Error> {
+        let request = wire::PromoteMemberRequest { node_id, force };
         let answer = self
             .call(Effect::Write, move |mut node| async move {
-                node.promote_member(wire::PromoteMemberRequest { node_id })
-                    .await
+                node.promote_member(request).await
             })
             .await?;
         Ok(answer.topology.unwrap_or_default())
     }
 
-    /// Removes a member for good.
+    /// Removes a member for good. Refused if the voters that answer now could not be a majority afterwards. What was interrupted is finished
+    /// by repeating it.
     pub async fn remove_member(&self, node_id: u64) -> Result<wire::Topology, Error> {
+        self.remove(node_id, false).await
+    }
+
+    /// The same, whoever answers: until a majority of the voters is back, nothing can be written.
+    pub async fn force_remove_member(&self, node_id: u64) -> Result<wire::Topology, Error> {
+        self.remove(node_id, true).await
+    }
+
+    async fn remove(&self, node_id: u64, force: bool) -> Result<wire::Topology, Error> {
+        let request = wire::RemoveMemberRequest { node_id, force };
         let answer = self
             .call(Effect::Write, move |mut node| async move {
-                node.remove_member(wire::RemoveMemberRequest { node_id })
-                    .await
+                node.remove_member(request).await
             })
             .await?;
         Ok(answer.topology.unwrap_or_default())

@@ -18,6 +18,7 @@ mod one_node;
 mod output;
 mod restore;
 mod serve;
+mod set_aside;
 mod signals;
 mod sql;
 mod status;
@@ -84,6 +85,7 @@ enum CliCommand {
     #[command(subcommand)]
     Member(member::MemberCommand),
     Transfer(member::TransferArgs),
+    SetAside(set_aside::SetAsideArgs),
     Demo(demo::DemoArgs),
     Bench(bench::BenchArgs),
     /// Print the version; with --verbose, what it is made of
@@ -161,6 +163,7 @@ async fn run_command(command: CliCommand, global: &GlobalArgs) -> Result<Outcome
         CliCommand::Restore(args) => restore::run(args, global).await,
         CliCommand::Member(command) => member::run(command, global).await,
         CliCommand::Transfer(args) => member::transfer(args, global).await,
+        CliCommand::SetAside(args) => set_aside::run(args, global).await,
         CliCommand::Bench(args) => bench::run(args, global).await,
         CliCommand::Demo(args) => demo::run(args, global).await,
         CliCommand::Version => version::run(global),

@@ -13,7 +13,9 @@ pub(crate) mod catalog;
 mod chores;
 pub(crate) mod command;
 mod convert;
+mod copies;
 pub(crate) mod databases;
+mod divergence;
 pub(crate) mod error;
 pub(crate) mod formation;
 mod freshness;
@@ -29,6 +31,7 @@ mod read_index;
 mod repair;
 pub(crate) mod role;
 mod snapshot;
+mod standing;
 mod start;
 pub(crate) mod state_machine;
 mod timing;
@@ -61,7 +64,8 @@ pub use purge::PurgeRules;
 pub use start::{ClusterOptions, StartError};
 pub use transport::{Connector, TcpConnector};
 
-use identity::Identity;
+use identity::{Held, Identity};
+use membership::transfer::Transfer;
 use read_index::ReadIndex;
 use role::Role;
 use state_machine::{Shared, StateMachine};
@@ -93,6 +97,9 @@ pub(crate) struct Cluster {
     options: ClusterOptions,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     stopping: watch::Sender<bool>,
+    /// Whoever changes the members, or the primary, holds it.
+    changing: tokio::sync::Mutex<()>,
+    transfer: Mutex<Option<Transfer>>,
     /// The latest term this node has heard of.
     known_term: AtomicU64,
     started: Instant,
@@ -186,6 +193,10 @@ impl Cluster {
             Role::Joining => Err(ClusterError::unavailable(
                 "this node is not part of a cluster yet".into(),
             )),
+            Role::Stopped => Err(ClusterError::fenced(format!(
+                "this node takes no part and serves nothing: {}",
+                self.identity().stopped().as_deref().unwrap_or_default()
+            ))),
             _ => Ok(()),
         }
     }
@@ -348,11 +359,24 @@ impl Cluster {
             .collect()
     }
 
+    /// How far this node's disk reaches.
+    pub(crate) fn held(&self) -> Held {
+        let log = &self.shared.log;
+        let applied = self.shared.catalog.lock().point.applied;
+        let index = |id: Option<LogId>| id.map_or(0, |id| id.index());
+        let index = index(log.last_log_id()).max(index(applied));
+        // Last: a log is cut off after its vote for a later term is kept, and a shorter log beside the earlier vote would look like an old disk.
+        let term = log.vote().map_or(0, |vote| vote.leader_id.term);
+        Held { term, index }
+    }
+
     /// What this node says to a peer that asks who it is.
-    pub(crate) async fn identify(&self, asker: u64) -> v1::IdentifyResponse {
+    pub(crate) async fn identify(&self, request: &v1::IdentifyRequest) -> v1::IdentifyResponse {
         let identity = self.identity();
         // Before it is asked who is not well: what is counted as applied then is in those that are.
         let applied_index = self.applied_index();
+        let asker = request.node_id;
+        identity.meet(asker, &request.instance_id, &request.boot_id);
         v1::IdentifyResponse {
             cluster_name: identity.cluster_name.clone(),
             cluster_id: identity
@@ -367,6 +391,9 @@ impl Cluster {
             your_registered_instance_id: identity.instance_of(asker).unwrap_or_default(),
             applied_index,
             unwell_database_ids: self.unwell(),
+            boot_id: identity.boot_id.clone(),
+            known_at: identity.known_at().as_ref().map(convert::log_id_to_wire),
+            stopped: identity.stopped().as_deref().unwrap_or_default().to_owned(),
         }
     }
 }

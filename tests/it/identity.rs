@@ -21,14 +21,18 @@ async fn count(cluster: &TestCluster) -> Result<i64> {
 }
 
 /// Rewrites one node's configuration.
-fn configure(cluster: &TestCluster, id: u64, change: impl FnOnce(String) -> String) -> Result<()> {
+pub(crate) fn configure(
+    cluster: &TestCluster,
+    id: u64,
+    change: impl FnOnce(String) -> String,
+) -> Result<()> {
     let path = &cluster.local.node(id).config;
     std::fs::write(path, change(std::fs::read_to_string(path)?))?;
     Ok(())
 }
 
 /// A configuration that waits to be added.
-fn joining(config: String) -> String {
+pub(crate) fn joining(config: String) -> String {
     let members = config
         .lines()
         .filter(|line| !line.contains("- {id:"))

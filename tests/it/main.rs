@@ -5,6 +5,7 @@
 mod archive;
 mod catch_up;
 mod clock_skew;
+mod copies;
 mod crash;
 mod damage;
 mod databases;
@@ -21,6 +22,7 @@ mod network;
 mod reads;
 mod real_file;
 mod retries;
+mod rolled_back;
 mod seed;
 mod slow_receivers;
 mod soak;

@@ -183,3 +183,285 @@ fn the_primary_and_the_last_voter_are_not_removed_by_mistake() {
         Ok(())
     });
 }
+
+/// The members as the primary knows them, with who votes.
+async fn members(cluster: &TestCluster) -> Result<Vec<(u64, bool)>> {
+    let topology = cluster.ops().admin().list_members().await?;
+    let members = topology.members.iter();
+    Ok(members.map(|m| (m.node_id, m.voter)).collect())
+}
+
+#[test]
+fn a_removal_that_would_leave_no_majority_is_refused_and_the_cluster_goes_on() {
+    run("no-majority", Weight::Light, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        let app = cluster.ops().database("app");
+        app.execute("CREATE TABLE t (a)", ()).await?;
+        let primary = cluster.primary().await?;
+        let others: Vec<u64> = cluster
+            .ids()
+            .into_iter()
+            .filter(|id| *id != primary)
+            .collect();
+        let (dead, alive) = (others[0], others[1]);
+        cluster.kill(dead)?;
+        let admin = cluster.ops().admin();
+        let error = admin.remove_member(alive).await.err();
+        let error = error.context("the last other node that answers was removed")?;
+        ensure!(*error.kind() == ErrorKind::Invalid, "{error:?}");
+        let said = error.to_string();
+        ensure!(
+            said.contains("only 1 answers") && said.contains(&format!("remove {dead} first")),
+            "{said}"
+        );
+        app.execute("INSERT INTO t VALUES (1)", ()).await?;
+        // As it says: the dead one first. Repeated, it is done already.
+        admin.remove_member(dead).await?;
+        admin.remove_member(dead).await?;
+        app.execute("INSERT INTO t VALUES (2)", ()).await?;
+        ensure!(members(&cluster).await?.len() == 2);
+        // Two are left, both answer: either may go now.
+        admin.remove_member(alive).await?;
+        app.execute("INSERT INTO t VALUES (3)", ()).await?;
+        ensure!(members(&cluster).await? == [(primary, true)]);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_forced_removal_waits_for_the_dead_voter_and_is_finished_by_repeating_it() {
+    run("forced-removal", Weight::Light, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        let app = cluster.ops().database("app");
+        app.execute("CREATE TABLE t (a)", ()).await?;
+        let primary = cluster.primary().await?;
+        let others: Vec<u64> = cluster
+            .ids()
+            .into_iter()
+            .filter(|id| *id != primary)
+            .collect();
+        let (dead, alive) = (others[0], others[1].to_string());
+        cluster.kill(dead)?;
+        let via = cluster.local.node(primary).addr.clone();
+        let plain = program::run(["--addr", &via, "member", "remove", &alive])?;
+        let said = program::text(&plain);
+        ensure!(
+            !plain.status.success() && said.contains("or use --force"),
+            "{said}"
+        );
+        let help = program::text(&program::run(["member", "remove", "--help"])?);
+        ensure!(help.contains("nothing can be written"), "{help}");
+        // The voters that would be left, one of them dead, have to agree to it.
+        let forced = program::run(["--addr", &via, "member", "remove", &alive, "--force"])?;
+        ensure!(!forced.status.success(), "{}", program::text(&forced));
+        let write = app
+            .with_timeout(Duration::from_secs(2))
+            .execute("INSERT INTO t VALUES (0)", ())
+            .await;
+        ensure!(
+            write.is_err(),
+            "written without a majority of the new voters"
+        );
+        cluster.restart(dead)?;
+        wait::until("it is removed when repeated", PATIENCE, async || {
+            let output = program::run(["--addr", &via, "member", "remove", &alive])
+                .map_err(|e| e.to_string())?;
+            let said = program::text(&output);
+            output.status.success().then_some(()).ok_or(said)
+        })
+        .await?;
+        app.execute("INSERT INTO t VALUES (1)", ()).await?;
+        let now = members(&cluster).await?;
+        ensure!(
+            now.len() == 2 && now.iter().all(|(_, voter)| *voter),
+            "{now:?}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_dead_learner_is_not_promoted() {
+    run("dead-learner", Weight::Light, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        add(&mut cluster, 4).await?;
+        cluster.settle("app").await?;
+        cluster.kill(4)?;
+        let admin = cluster.ops().admin();
+        let error = admin.promote_member(4).await.err();
+        let said = error.context("a dead node was promoted")?.to_string();
+        ensure!(said.contains("node 4 does not answer"), "{said}");
+        ensure!(members(&cluster).await?.contains(&(4, false)));
+        Ok(())
+    });
+}
+
+#[test]
+fn an_address_that_is_nobodys_or_somebody_elses_is_refused_and_leaves_no_trace() {
+    run("wrong-address", Weight::Light, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        let before = members(&cluster).await?;
+        let second = cluster.local.node(2).addr.clone();
+        let again = second.replace("127.0.0.1", "localhost");
+        let admin = cluster.ops().admin();
+        for (addr, expected) in [
+            ("127.0.0.1:1".to_owned(), "no node answers"),
+            (second, "is the address of node 2"),
+            (again, "has node-id 2, not 9"),
+        ] {
+            let error = admin.add_member(9, &addr).await.err();
+            let error = error.with_context(|| format!("{addr} was added"))?;
+            ensure!(error.to_string().contains(expected), "{addr}: {error}");
+            // At once: it is not tried again until a deadline.
+            ensure!(*error.kind() == ErrorKind::Invalid, "{addr}: {error:?}");
+        }
+        ensure!(members(&cluster).await? == before);
+        // Nothing of it stands in the way of the real node 9.
+        add(&mut cluster, 9).await?;
+        wait::until("it is promoted", PATIENCE, async || {
+            admin.promote_member(9).await
+        })
+        .await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn leadership_is_not_handed_to_a_voter_that_does_not_answer() {
+    run("silent-successor", Weight::Light, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        let app = cluster.ops().database("app");
+        app.execute("CREATE TABLE t (a)", ()).await?;
+        let primary = cluster.primary().await?;
+        let term = cluster.node_status(primary).await?.term;
+        let others: Vec<u64> = cluster
+            .ids()
+            .into_iter()
+            .filter(|id| *id != primary)
+            .collect();
+        let (silent, alive) = (others[0], others[1]);
+        let admin = cluster.ops().admin();
+        for frozen in [true, false] {
+            if frozen {
+                cluster.freeze(silent)?;
+            } else {
+                cluster.kill(silent)?;
+            }
+            let error = admin.transfer_leadership(Some(silent)).await.err();
+            let said = error.context("it was handed over")?.to_string();
+            ensure!(
+                said.contains(&format!("node {silent} does not answer")),
+                "{said}"
+            );
+            app.execute("INSERT INTO t VALUES (1)", ()).await?;
+            let status = cluster.node_status(primary).await?;
+            ensure!(
+                status.role() == Role::Primary && status.term == term,
+                "{status:?}"
+            );
+        }
+        let led = admin.transfer_leadership(None).await?;
+        ensure!(led == alive, "node {led} leads");
+        cluster.kill(primary)?;
+        cluster.restart(primary)?;
+        cluster.primary().await?;
+        app.execute("INSERT INTO t VALUES (2)", ()).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn two_operators_at_once_are_put_in_order() {
+    run("two-operators", Weight::Light, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        for id in [4, 5] {
+            add(&mut cluster, id).await?;
+        }
+        cluster.settle("app").await?;
+        let (one, two) = (cluster.client().await?, cluster.client().await?);
+        for round in 0..4 {
+            let (one, two) = (one.admin(), two.admin());
+            let (first, second) = tokio::join!(
+                wait::until("4 is promoted", PATIENCE, async || {
+                    one.promote_member(4).await
+                }),
+                wait::until("5 is promoted", PATIENCE, async || {
+                    two.promote_member(5).await
+                }),
+            );
+            first
+                .and(second)
+                .with_context(|| format!("round {round}"))?;
+            let now = members(&cluster).await?;
+            ensure!(now.iter().all(|(_, voter)| *voter), "{now:?}");
+            if cluster.primary().await? > 3 {
+                one.transfer_leadership(Some(1)).await?;
+            }
+            let (first, second) = tokio::join!(one.remove_member(4), two.remove_member(5));
+            first.and(second)?;
+            ensure!(members(&cluster).await?.len() == 3);
+            for id in [4, 5] {
+                cluster.kill(id)?;
+                std::fs::remove_dir_all(&cluster.local.node(id).data_dir)?;
+                cluster.restart(id)?;
+                let addr = cluster.local.node(id).addr.clone();
+                wait::until("it is added again", PATIENCE, async || {
+                    one.add_member(id, &addr).await
+                })
+                .await?;
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_peer_that_is_behind_does_not_shut_out_a_node_that_was_added_again() {
+    run("stale-peer", Weight::Light, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |options| options.nodes = 4).await?;
+        let app = cluster.ops().database("app");
+        app.execute("CREATE TABLE t (a)", ()).await?;
+        let admin = cluster.ops().admin();
+        if cluster.primary().await? != 1 {
+            admin.transfer_leadership(Some(1)).await?;
+        }
+        admin.remove_member(4).await?;
+        cluster.kill(4)?;
+        let last = cluster.node_status(1).await?.last_log_index;
+        wait::until(
+            "node 2 knows of the removal",
+            PATIENCE,
+            async || match cluster.node_status(2).await {
+                Ok(status) if status.applied_index >= last => Ok(()),
+                other => Err(format!("{other:?}")),
+            },
+        )
+        .await?;
+        cluster.freeze(2)?;
+        std::fs::remove_dir_all(&cluster.local.node(4).data_dir)?;
+        super::identity::configure(&cluster, 4, super::identity::joining)?;
+        cluster.restart(4)?;
+        let addr = cluster.local.node(4).addr.clone();
+        wait::until("it is added again", PATIENCE, async || {
+            admin.add_member(4, &addr).await
+        })
+        .await?;
+        wait::until("it is promoted", PATIENCE, async || {
+            admin.promote_member(4).await
+        })
+        .await?;
+        wait::until("it leads", PATIENCE, async || {
+            match admin.transfer_leadership(Some(4)).await {
+                Ok(4) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await?;
+        app.execute("INSERT INTO t VALUES (1)", ()).await?;
+        // The one that is behind wakes up, and follows the node that it knows as removed.
+        cluster.thaw(2)?;
+        ensure!(cluster.primary().await? == 4);
+        cluster.check_same("app").await?;
+        Ok(())
+    });
+}

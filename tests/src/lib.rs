@@ -10,6 +10,7 @@
 //! | [`faketime`] | wall clocks that are wrong |
 //! | [`history`] | what writers were told and readers saw, and whether it is as promised |
 //! | [`load`] | writers and readers that record |
+//! | [`files`] | copies of data directories |
 //! | [`ltx_copy`] | a copy of a database made of streamed transactions |
 //! | [`netns`] | network namespaces, where packets are dropped |
 //! | [`pages`] | files, page by page |
@@ -25,6 +26,7 @@ pub mod cluster;
 pub mod direct;
 pub mod disk;
 pub mod faketime;
+pub mod files;
 pub mod history;
 pub mod load;
 pub mod ltx_copy;

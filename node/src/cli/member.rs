@@ -28,11 +28,17 @@ pub(crate) enum MemberCommand {
     Promote {
         #[arg(value_parser = parse_id)]
         id: u64,
+        /// Go on although the voters that answer now would be no majority afterwards: until more are back, nothing can be written
+        #[arg(long)]
+        force: bool,
     },
     /// Remove a member; its node-id may be added again only with an empty data directory
     Remove {
         #[arg(value_parser = parse_id)]
         id: u64,
+        /// Go on although the voters that answer now would be no majority afterwards: until more are back, nothing can be written
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -60,8 +66,10 @@ pub(crate) async fn run(command: MemberCommand, global: &GlobalArgs) -> Result<O
     let topology = match command {
         MemberCommand::List => admin.list_members().await?,
         MemberCommand::Add { id, member_addr } => admin.add_member(id, member_addr).await?,
-        MemberCommand::Promote { id } => admin.promote_member(id).await?,
-        MemberCommand::Remove { id } => admin.remove_member(id).await?,
+        MemberCommand::Promote { id, force: false } => admin.promote_member(id).await?,
+        MemberCommand::Promote { id, force: true } => admin.force_promote_member(id).await?,
+        MemberCommand::Remove { id, force: false } => admin.remove_member(id).await?,
+        MemberCommand::Remove { id, force: true } => admin.force_remove_member(id).await?,
     };
     if global.json {
         print_json(&topology_json(&topology))?
@@ -81,7 +89,12 @@ pub(crate) async fn transfer(args: TransferArgs, global: &GlobalArgs) -> Result<
     if global.json {
         print_json(&json!({ "primary_id": primary }))?
     } else {
-        print(&format!("node {primary} leads\n"))?
+        match args.to {
+            Some(wanted) if wanted != primary => {
+                print(&format!("node {primary} leads, not node {wanted}\n"))?
+            }
+            _ => print(&format!("node {primary} leads\n"))?,
+        }
     }
     Ok(Outcome::Good)
 }

@@ -32,6 +32,14 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
             _ = tick.tick() => {}
             changed = role.changed() => if changed.is_err() { return },
         }
+        if let Err(error) = cluster.keep_what_was_heard().await {
+            warn!(%error, "what peers acknowledged is not kept");
+        }
+        cluster.look_for_a_copy().await;
+        if cluster.identity().stopped().is_some() {
+            // Nothing of its disk is touched any more.
+            continue;
+        }
         if let Role::Primary { .. } = cluster.role()
             && let Err(error) = primary_chores(&cluster).await
         {
@@ -56,7 +64,10 @@ async fn ask_whether_removed(cluster: &Arc<Cluster>) {
         .filter(|m| m.node_id != identity.node_id)
     {
         match identify(cluster, member.node_id, &member.addr).await {
-            Ok(answer) if answer.your_registered_instance_id == REMOVED => return identity.fence(),
+            Ok(answer) if answer.your_registered_instance_id == REMOVED => {
+                let at = answer.known_at.as_ref();
+                identity.heard_removed(at.map(super::convert::log_id_from_wire));
+            }
             _ => {}
         }
     }
@@ -99,6 +110,7 @@ async fn primary_chores(cluster: &Arc<Cluster>) -> Result<(), ClusterError> {
         };
         cluster.register(member.node_id, &instance_id).await?;
     }
+    cluster.finish_interrupted().await?;
     for (name, page_size) in missing {
         match cluster.create_database(&name, page_size).await {
             Ok(_) => {}

@@ -155,6 +155,7 @@ pub(crate) async fn identify(
             .to_owned(),
         node_id: identity.node_id,
         instance_id: identity.instance_id.clone(),
+        boot_id: identity.boot_id.clone(),
     };
     match tokio::time::timeout(ASK_TIMEOUT, peer.identify(request)).await {
         Ok(answer) => Ok(answer?.into_inner()),

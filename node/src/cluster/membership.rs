@@ -1,35 +1,47 @@
-//! Changing who belongs to the cluster, and moving leadership. On the primary only.
+//! Changing who belongs to the cluster. On the primary only, one change at a time.
 //!
 //! A node is added as a learner, catches up, and is then made a voter. Its data directory is registered before it hears from the
-//! cluster, and forgotten when it is removed, so that neither a stranger nor a removed node is ever listened to.
+//! cluster, and forgotten when it is removed, so that neither a stranger nor a removed node is ever listened to. What an interrupted change
+//! left is finished by whoever leads next. [`rules`] decides, [`transfer`] moves leadership.
 
-use std::collections::BTreeSet;
+mod rules;
+pub(crate) mod transfer;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures::future::join_all;
 use halite_proto::v1;
 use halite_proto::v1::command::Kind;
 use openraft::ChangeMembers;
-use tokio::time::Instant;
-use tracing::{info, warn};
+use openraft::raft::Precondition;
+use tokio::sync::MutexGuard;
+use tracing::info;
 
 use super::error::ClusterError;
 use super::formation::{identify, member_of};
 use super::identity::REMOVED;
-use super::{Cluster, Metrics};
+use super::network::acknowledges;
+use super::{Cluster, Metrics, server_changed, server_of};
+use rules::{Refusal, Standing};
 
-/// A learner further behind than this many entries is not promoted yet.
-const PROMOTE_LAG_MAX: u64 = 1000;
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
-const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Whoever wants to change something waits this long for the change before it.
+const TURN_TIMEOUT: Duration = Duration::from_secs(3);
+/// A member that has not answered by then is not counted on.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Cluster {
     pub(crate) async fn add_member(&self, node_id: u64, addr: &str) -> Result<(), ClusterError> {
+        let _turn = self.turn().await?;
         self.require_primary()?;
         if node_id == 0 {
             return Err(ClusterError::invalid("a node id is at least 1".into()));
         }
+        self.finish_change().await?;
         let metrics = self.metrics();
-        if let Some(known) = metrics.membership_config.membership().get_node(&node_id) {
+        let membership = metrics.membership_config.membership();
+        if let Some(known) = membership.get_node(&node_id) {
             if known.addr == addr {
                 return Ok(());
             }
@@ -38,15 +50,26 @@ impl Cluster {
                 known.addr
             )));
         }
+        if let Some((id, _)) = membership.nodes().find(|(_, known)| known.addr == addr) {
+            return Err(ClusterError::invalid(format!(
+                "{addr} is the address of node {id}, which is a member"
+            )));
+        }
         let answer = identify(self, node_id, addr).await.map_err(|s| {
-            ClusterError::unavailable(format!("no node answers at {addr}: {}", s.message()))
+            // Not tried again by itself: an address that is wrong stays wrong.
+            ClusterError::invalid(format!("no node answers at {addr}: {}", s.message()))
         })?;
         self.check_candidate(node_id, addr, &answer)?;
+        let before = self.identity().instance_of(node_id).unwrap_or_default();
         self.register(node_id, &answer.instance_id).await?;
-        let added = self
-            .raft()
-            .add_learner(node_id, member_of(node_id, addr), false);
-        change(added).await?;
+        let member = BTreeMap::from([(node_id, member_of(node_id, addr))]);
+        if let Err(error) = self.change(ChangeMembers::AddNodes(member)).await {
+            if error.code != v1::ErrorCode::OutcomeUnknown {
+                // No trace is left of what did not happen.
+                self.register(node_id, &before).await?;
+            }
+            return Err(error);
+        }
         info!(node_id, addr, "member added as a learner");
         Ok(())
     }
@@ -76,6 +99,12 @@ impl Cluster {
                 "the node at {addr} belongs to another cluster: give it an empty data directory"
             )));
         }
+        if !answer.stopped.is_empty() {
+            return Err(ClusterError::fenced(format!(
+                "the node at {addr} takes no part: {}",
+                answer.stopped
+            )));
+        }
         if answer.initialized && self.identity().instance_of(node_id).as_deref() == Some(REMOVED) {
             return Err(ClusterError::fenced(format!(
                 "the node at {addr} was removed from this cluster and holds old state: give it an empty data directory"
@@ -96,138 +125,166 @@ impl Cluster {
         self.command(Kind::RegisterNode(node)).await.map(drop)
     }
 
-    pub(crate) async fn promote_member(&self, node_id: u64) -> Result<(), ClusterError> {
+    pub(crate) async fn promote_member(
+        &self,
+        node_id: u64,
+        force: bool,
+    ) -> Result<(), ClusterError> {
+        let _turn = self.turn().await?;
         self.require_primary()?;
-        let metrics = self.metrics();
-        let membership = metrics.membership_config.membership();
-        if membership.get_node(&node_id).is_none() {
-            return Err(ClusterError::invalid(format!(
-                "node {node_id} is not a member: add it first"
-            )));
+        self.finish_change().await?;
+        let standing = self.standing().await;
+        let behind = behind(&self.metrics(), node_id);
+        let promoted = rules::promotion(&standing, node_id, behind, force);
+        let promoted = promoted.map_err(|refusal| match refusal {
+            // A node that was added a moment ago has not heard from the primary yet.
+            Refusal::Silent(_) => ClusterError::unavailable(format!("{refusal} yet: try again")),
+            _ => refused(&refusal),
+        })?;
+        if promoted {
+            self.change(ChangeMembers::AddVoterIds(BTreeSet::from([node_id])))
+                .await?;
+            info!(node_id, force, "member promoted to voter");
         }
-        let mut voters: BTreeSet<u64> = membership.voter_ids().collect();
-        if !voters.insert(node_id) {
+        Ok(())
+    }
+
+    /// Removes a member. Repeated, it goes on where it was interrupted.
+    pub(crate) async fn remove_member(
+        &self,
+        node_id: u64,
+        force: bool,
+    ) -> Result<(), ClusterError> {
+        let _turn = self.turn().await?;
+        self.require_primary()?;
+        self.finish_change().await?;
+        let standing = self.standing().await;
+        let known = self.identity().instance_of(node_id);
+        let left = rules::removal(&standing, node_id, known.is_some(), force)
+            .map_err(|refusal| refused(&refusal))?;
+        if left.demote {
+            self.change(ChangeMembers::RemoveVoters(BTreeSet::from([node_id])))
+                .await?;
+        }
+        if left.forget {
+            self.change(ChangeMembers::RemoveNodes(BTreeSet::from([node_id])))
+                .await?;
+        }
+        if known.as_deref() != Some(REMOVED) {
+            self.register(node_id, REMOVED).await?;
+        }
+        info!(node_id, force, "member removed");
+        Ok(())
+    }
+
+    /// Operators are put in order: one change at a time.
+    async fn turn(&self) -> Result<MutexGuard<'_, ()>, ClusterError> {
+        tokio::time::timeout(TURN_TIMEOUT, self.changing.lock())
+            .await
+            .map_err(|_| {
+                ClusterError::unavailable(
+                    "another change of members or of the primary is under way: try again".into(),
+                )
+            })
+    }
+
+    /// What an earlier primary, or an earlier call, left half way: of a change of voters, and of a removal or an addition.
+    pub(super) async fn finish_interrupted(&self) -> Result<(), ClusterError> {
+        let Ok(_turn) = self.changing.try_lock() else {
+            return Ok(());
+        };
+        let server = server_of(&self.watch_server());
+        if server.membership_config.log_id() != server.committed_membership_config.log_id() {
+            // Raft is still at it.
             return Ok(());
         }
-        let behind = behind(&metrics, node_id);
-        if behind.is_none_or(|behind| behind > PROMOTE_LAG_MAX) {
-            return Err(ClusterError::unavailable(match behind {
-                Some(entries) => {
-                    format!("node {node_id} is still {entries} entries behind: try again")
-                }
-                None => format!("node {node_id} has not answered yet: try again"),
-            }));
-        }
-        change(self.raft().change_membership(voters, true)).await?;
-        info!(node_id, "member promoted to voter");
-        Ok(())
-    }
-
-    pub(crate) async fn remove_member(&self, node_id: u64) -> Result<(), ClusterError> {
-        self.require_primary()?;
-        let metrics = self.metrics();
-        let membership = metrics.membership_config.membership();
-        if membership.get_node(&node_id).is_none() {
-            return Err(ClusterError::invalid(format!(
-                "node {node_id} is not a member"
-            )));
-        }
-        let mut voters: BTreeSet<u64> = membership.voter_ids().collect();
-        if voters.remove(&node_id) {
-            if voters.is_empty() {
-                return Err(ClusterError::invalid(
-                    "the last voter cannot be removed".into(),
-                ));
-            }
-            if node_id == self.identity().node_id {
-                return Err(ClusterError::invalid(
-                    "the primary does not remove itself: run `halite transfer` first".into(),
-                ));
-            }
-            change(self.raft().change_membership(voters, true)).await?;
-        }
-        change(
-            self.raft()
-                .change_membership(ChangeMembers::RemoveNodes(BTreeSet::from([node_id])), true),
-        )
-        .await?;
-        self.register(node_id, REMOVED).await?;
-        info!(node_id, "member removed");
-        Ok(())
-    }
-
-    /// Moves leadership to `to`, or to the voter that is best caught up; who leads afterwards.
-    pub(crate) async fn transfer_leadership(&self, to: Option<u64>) -> Result<u64, ClusterError> {
-        self.require_primary()?;
-        let own = self.identity().node_id;
-        if to == Some(own) {
-            return Ok(own);
-        }
-        let metrics = self.metrics();
-        let target = match to {
-            Some(id)
-                if metrics
-                    .membership_config
-                    .membership()
-                    .voter_ids()
-                    .any(|v| v == id) =>
-            {
-                id
-            }
-            Some(id) => return Err(ClusterError::invalid(format!("node {id} is not a voter"))),
-            None => best_successor(&metrics, own)
-                .ok_or_else(|| ClusterError::unavailable("no other voter is reachable".into()))?,
+        self.finish_change().await?;
+        let server = server_of(&self.watch_server());
+        let membership = server.membership_config.membership();
+        let gone: Vec<u64> = {
+            let catalog = self.shared().catalog.lock();
+            let known = catalog.nodes.iter();
+            known
+                .filter(|(id, instance)| {
+                    membership.get_node(id).is_none() && instance.as_str() != REMOVED
+                })
+                .map(|(id, _)| *id)
+                .collect()
         };
+        for node_id in gone {
+            self.register(node_id, REMOVED).await?;
+            info!(node_id, "an interrupted change of members is finished");
+        }
+        Ok(())
+    }
+
+    /// Brings a change of voters that was begun to its end. With two configurations in force nothing else may begin.
+    async fn finish_change(&self) -> Result<(), ClusterError> {
         let mut watch = self.watch_server();
-        let deadline = Instant::now() + TRANSFER_TIMEOUT;
-        self.raft()
-            .trigger()
-            .transfer_leader(target)
-            .await
-            .map_err(|e| ClusterError::unavailable(e.to_string()))?;
-        loop {
-            let now = super::server_of(&watch);
-            match now.current_leader {
-                Some(leader) if leader != own => return Ok(leader),
-                _ => {}
-            }
-            match tokio::time::timeout_at(deadline, super::server_changed(&mut watch)).await {
-                // Raft that has stopped changes nothing any more: waiting on would be an endless loop.
-                Ok(changed) => changed?,
-                Err(_) => {
-                    return Err(ClusterError::unavailable(format!(
-                        "node {target} did not take over within {} s: leadership stays where it was",
-                        TRANSFER_TIMEOUT.as_secs()
-                    )));
+        let settled = async {
+            loop {
+                let now = server_of(&watch);
+                if now.membership_config.log_id() == now.committed_membership_config.log_id() {
+                    return Ok::<_, ClusterError>(now);
                 }
+                server_changed(&mut watch).await?;
             }
-        }
-    }
-
-    /// Before this node stops: somebody else leads, if anybody can.
-    pub(crate) async fn hand_over(&self) {
-        let metrics = self.metrics();
-        if !self.raft().is_leader() || best_successor(&metrics, self.identity().node_id).is_none() {
-            return;
-        }
-        match self.transfer_leadership(None).await {
-            Ok(to) => info!(to, "leadership handed over"),
-            Err(error) => warn!(%error, "leadership not handed over"),
-        }
-    }
-
-    /// Leads no longer, without waiting for anybody: the voter that is best caught up is told to take over, and heartbeats end, so that the
-    /// others elect one where it does not.
-    pub(crate) async fn give_way(&self) {
-        let Some(to) = best_successor(&self.metrics(), self.identity().node_id) else {
-            return;
         };
-        warn!(
-            to,
-            "a quorum does not answer in time for a primary: giving way"
-        );
-        if let Err(error) = self.raft().trigger().transfer_leader(to).await {
-            warn!(%error, "not given way");
+        let Ok(now) = tokio::time::timeout(CHANGE_TIMEOUT, settled).await else {
+            let configs = server_of(&self.watch_server()).membership_config;
+            return Err(ClusterError::unavailable(format!(
+                "an earlier change of members is not committed: a majority of the voters does not answer: voters={:?}",
+                configs.membership().get_joint_config()
+            )));
+        };
+        if now?.membership_config.membership().get_joint_config().len() > 1 {
+            self.change(ChangeMembers::AddVoterIds(BTreeSet::new()))
+                .await?;
+            info!("an interrupted change of voters is finished");
+        }
+        Ok(())
+    }
+
+    /// Proposes a change to the members as they are known here, and to no others.
+    async fn change(
+        &self,
+        change: ChangeMembers<u64, halite_log::Member>,
+    ) -> Result<(), ClusterError> {
+        let known = server_of(&self.watch_server()).membership_config;
+        let unchanged = Precondition::LastMembershipLogId {
+            last_membership_log_id: *known.log_id(),
+        };
+        let changed = self.raft().change_membership_if(change, true, [unchanged]);
+        match tokio::time::timeout(CHANGE_TIMEOUT, changed).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if error.forward_to_leader().is_some() => Err(self.not_primary()),
+            Ok(Err(error)) => Err(ClusterError::unavailable(format!(
+                "membership not changed: {error}"
+            ))),
+            Err(_) => Err(ClusterError::outcome_unknown(
+                "no quorum answered the membership change within 10 s: look at `halite member list`, and repeat the command".into(),
+            )),
+        }
+    }
+
+    /// The members, and who of them acknowledges this primary now.
+    async fn standing(&self) -> Standing {
+        let server = server_of(&self.watch_server());
+        let membership = server.membership_config.membership();
+        let (own, vote) = (server.id, server.vote);
+        let others = membership.nodes().filter(|(id, _)| **id != own);
+        let asked = others.map(|(id, member)| async move {
+            let answer = acknowledges(self.transport(), *id, &member.addr, vote);
+            let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
+            answer.unwrap_or(false).then_some(*id)
+        });
+        let mut answering: BTreeSet<u64> = join_all(asked).await.into_iter().flatten().collect();
+        answering.insert(server.id);
+        Standing {
+            primary: server.id,
+            configs: membership.get_joint_config().clone(),
+            members: membership.nodes().map(|(id, _)| *id).collect(),
+            answering,
         }
     }
 
@@ -251,30 +308,11 @@ fn behind(metrics: &Metrics, node_id: u64) -> Option<u64> {
     Some(metrics.last_log_index.unwrap_or(0).saturating_sub(matched))
 }
 
-/// The other voter whose log reaches furthest.
-fn best_successor(metrics: &Metrics, own: u64) -> Option<u64> {
-    let replication = metrics.replication.as_ref()?;
-    metrics
-        .membership_config
-        .membership()
-        .voter_ids()
-        .filter(|id| *id != own)
-        .filter_map(|id| Some((replication.get(&id)?.as_ref()?.index(), id)))
-        .max()
-        .map(|(_, id)| id)
-}
-
-async fn change<T, E: std::fmt::Display>(
-    change: impl Future<Output = Result<T, E>>,
-) -> Result<(), ClusterError> {
-    match tokio::time::timeout(CHANGE_TIMEOUT, change).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(ClusterError::unavailable(format!(
-            "membership not changed: {error}"
-        ))),
-        Err(_) => Err(ClusterError::outcome_unknown(
-            "no quorum answered the membership change within 10 s: look at `halite member list`"
-                .into(),
-        )),
+fn refused(refusal: &Refusal) -> ClusterError {
+    let message = refusal.to_string();
+    match refusal {
+        // Time helps.
+        Refusal::Behind { .. } => ClusterError::unavailable(message),
+        _ => ClusterError::invalid(message),
     }
 }

@@ -200,11 +200,11 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
                 .map(convert::append_to_wire)
                 .take_while(|r| futures::future::ready(r.is_ok()));
             let requests = requests.filter_map(|r| futures::future::ready(r.ok()));
-            let responses = peer
-                .append(requests)
-                .await
-                .map_err(|status| rpc_error(&status))?
-                .into_inner();
+            let responses = peer.append(requests).await.map_err(|status| {
+                self.transport.identity().note_refusal(&status);
+                rpc_error(&status)
+            })?;
+            let responses = responses.into_inner();
             let results = responses.map(|response| match response {
                 Ok(response) => convert::append_result_from_wire(response).map_err(malformed),
                 Err(status) => Err(rpc_error(&status)),

@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::identity::{Held, Lasting, MistakenIdentity};
 use super::snapshot::{SnapshotData, Staged};
 use super::state_machine::StateMachine;
 use super::{Cluster, convert, page_diff};
@@ -43,10 +44,24 @@ impl PeerService {
     }
 
     fn verify<T>(&self, request: &Request<T>) -> Result<u64, Status> {
-        self.cluster
-            .identity()
-            .verify(request.metadata())
-            .map_err(|mistake| mistake.to_status())
+        let identity = self.cluster.identity();
+        let verified = identity.verify(request.metadata(), self.cluster.held());
+        verified.map_err(|mistake| {
+            if let MistakenIdentity::RolledBack { .. } = &mistake {
+                identity.stop(&mistake.to_string(), Lasting::Yes);
+            }
+            mistake.to_status()
+        })
+    }
+
+    fn stopped(&self) -> Status {
+        let identity = self.cluster.identity();
+        let why = identity.stopped();
+        Status::permission_denied(format!(
+            "node {} takes no part: {}",
+            identity.node_id,
+            why.as_deref().unwrap_or_default()
+        ))
     }
 }
 
@@ -79,7 +94,7 @@ impl Peer for PeerService {
         request: Request<v1::IdentifyRequest>,
     ) -> Result<Response<v1::IdentifyResponse>, Status> {
         let asker = request.into_inner();
-        Ok(Response::new(self.cluster.identify(asker.node_id).await))
+        Ok(Response::new(self.cluster.identify(&asker).await))
     }
 
     type AppendStream = BoxStream<v1::AppendResponse>;
@@ -110,9 +125,17 @@ impl Peer for PeerService {
         &self,
         request: Request<v1::VoteRequest>,
     ) -> Result<Response<v1::VoteResponse>, Status> {
-        self.verify(&request)?;
+        let from = self.verify(&request)?;
         let message = request.into_inner();
         let vote = convert::vote_request_from_wire(&message).map_err(malformed)?;
+        let candidate = Held {
+            term: vote.vote.leader_id.term,
+            index: vote.last_log_id.as_ref().map_or(0, |id| id.index()),
+        };
+        self.cluster
+            .identity()
+            .check_candidate(from, candidate)
+            .map_err(|mistake| mistake.to_status())?;
         let raft = self.cluster.raft();
         let response = if message.pre_vote {
             raft.pre_vote(vote).await
@@ -168,6 +191,9 @@ impl Peer for PeerService {
             })?;
         let catalog = v1::Catalog::decode(offer.catalog)
             .map_err(|e| Status::invalid_argument(format!("catalog does not parse: {e}")))?;
+        if self.cluster.contradicts_snapshot(&vote, &meta).await {
+            return Err(self.stopped());
+        }
         let addr = meta
             .last_membership
             .membership()
@@ -212,7 +238,8 @@ impl Peer for PeerService {
 fn accepted(
     requests: Streaming<v1::AppendRequest>,
     cluster: Arc<Cluster>,
-) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
+) -> futures::stream::BoxStream<'static, AppendEntriesRequest<TypeConfig>> {
+    let contradicted = cluster.clone();
     requests
         .take_while(|request| futures::future::ready(request.is_ok()))
         .filter_map(|request| futures::future::ready(request.ok()))
@@ -225,6 +252,17 @@ fn accepted(
             }
             futures::future::ready(request)
         })
+        // A primary that contradicts what is applied here is not listened to, and nobody else is.
+        .then(move |request| {
+            let cluster = contradicted.clone();
+            async move {
+                let contradicts = cluster.contradicts(&request).await;
+                (!contradicts).then_some(request)
+            }
+        })
+        .take_while(|request| futures::future::ready(request.is_some()))
+        .filter_map(futures::future::ready)
+        .boxed()
 }
 
 /// Leaves out answers that repeat the one before on the same stream: a request without entries brings a commit index, and says by itself

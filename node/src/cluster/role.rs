@@ -33,6 +33,8 @@ pub(crate) enum Role {
     /// Blank: in no cluster yet.
     Joining,
     Removed,
+    /// Takes no part: [`Identity::stopped`](super::identity::Identity::stopped) says why.
+    Stopped,
 }
 
 impl Role {
@@ -44,6 +46,7 @@ impl Role {
             Self::Candidate => v1::Role::Candidate,
             Self::Joining => v1::Role::Joining,
             Self::Removed => v1::Role::Removed,
+            Self::Stopped => v1::Role::Stopped,
         }
     }
 }
@@ -107,9 +110,16 @@ pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
         if unconfirmed.note(now.current_term, confirmed, elapsed, lease) {
             cluster.give_way().await;
         }
-        if cluster.identity().is_fenced() {
+        cluster.note_standing(&now);
+        // A quorum that follows this node knows better than a peer that refuses it.
+        if cluster.identity().is_removed() && !matches!(wanted, Role::Primary { .. }) {
             wanted = Role::Removed;
         }
+        cluster.judge_claim();
+        if cluster.identity().stopped().is_some() {
+            wanted = Role::Stopped;
+        }
+        cluster.end_overdue_transfer().await;
         let current = *role.borrow();
         if wanted == current {
             if let Role::Primary { term } = current {

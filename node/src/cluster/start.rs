@@ -38,7 +38,7 @@ use super::role::{self, Role};
 use super::state_machine::{Shared, StateMachine, catalog_key};
 use super::timing::Timing;
 use super::transport::{Connector, Transport};
-use super::{Cluster, chores, repair};
+use super::{Cluster, chores, copies, repair, standing};
 use crate::database::recovery::{self, EntryId, Evidence};
 use crate::database::{DatabaseOptions, Host, blocking};
 use crate::staging_file::staging_dir;
@@ -117,7 +117,10 @@ impl Cluster {
     pub(crate) async fn start(options: ClusterOptions) -> Result<Arc<Self>, StartError> {
         let data_dir = options.data_dir.clone();
         let log = open_log(&options).await?;
-        let identity = Arc::new(load_identity(&log, &options).await?);
+        // openraft draws its randomness (election timeouts) from this seed.
+        let seed = options.database.host.random();
+        let identity = load_identity(&log, &options, format!("{seed:016x}")).await?;
+        let identity = Arc::new(identity);
         let transport = Arc::new(Transport::new(identity.clone(), options.connector.clone()));
         let proposer = Arc::new(RaftProposer::new(tokio::runtime::Handle::current()));
         let opener = Opener {
@@ -134,8 +137,6 @@ impl Cluster {
             transport: transport.clone(),
         };
         let config = Arc::new(raft_config(&options)?);
-        // openraft draws its randomness (election timeouts) from this seed.
-        let seed = options.database.host.random();
         let raft = Raft::new(options.node_id, config, network, log, state_machine);
         let raft = Rt::scope(seed, raft)
             .await
@@ -156,6 +157,8 @@ impl Cluster {
             data_dir,
             timing: timing_of(&options),
             options,
+            changing: tokio::sync::Mutex::default(),
+            transfer: Mutex::default(),
             tasks: Mutex::default(),
             stopping,
             known_term: AtomicU64::new(0),
@@ -168,6 +171,7 @@ impl Cluster {
             tokio::spawn(chores::run(cluster.clone())),
             tokio::spawn(repair::run(cluster.clone())),
             tokio::spawn(databases::tend::run(cluster.shared.clone())),
+            tokio::spawn(copies::run(cluster.clone())),
         ];
         *cluster.tasks.lock() = tasks;
         Ok(cluster)
@@ -261,7 +265,11 @@ async fn open_log(options: &ClusterOptions) -> Result<LogStore, StartError> {
 }
 
 /// Who this data directory is; a new one becomes whom the configuration names.
-async fn load_identity(log: &LogStore, options: &ClusterOptions) -> Result<Identity, StartError> {
+async fn load_identity(
+    log: &LogStore,
+    options: &ClusterOptions,
+    boot_id: String,
+) -> Result<Identity, StartError> {
     let key = MetaKey::node("identity").expect("a constant key without slashes");
     let damaged = |e: String| StartError::Corrupt(e);
     let ours = (options.cluster_name.clone(), options.node_id);
@@ -294,7 +302,9 @@ async fn load_identity(log: &LogStore, options: &ClusterOptions) -> Result<Ident
             instance_id
         }
     };
-    Ok(Identity::new(ours.0, ours.1, instance_id))
+    let identity = Identity::new(ours.0, ours.1, instance_id, boot_id);
+    standing::recall(log, &identity).map_err(damaged)?;
+    Ok(identity)
 }
 
 pub(crate) fn random_id(host: &dyn Host) -> String {
@@ -355,7 +365,11 @@ async fn recover(
         let entry = entry.map_err(|e| corrupt(e.to_string()))?;
         replay_metadata(&mut catalog, entry, &open_chunks).map_err(|e| corrupt(e.to_string()))?;
     }
-    identity.learn(&catalog.cluster_id, catalog.nodes.clone());
+    identity.learn(
+        &catalog.cluster_id,
+        catalog.nodes.clone(),
+        catalog.point.applied,
+    );
 
     let shared = Arc::new(Shared {
         catalog: Mutex::new(catalog),

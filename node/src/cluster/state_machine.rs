@@ -97,10 +97,10 @@ impl Shared {
     }
 
     /// Tells peers' checks what the catalog knows now.
-    pub(crate) fn publish_identity(&self) {
+    pub(crate) fn publish_identity(&self, at: Option<LogId>) {
         let catalog = self.catalog.lock();
         self.identity
-            .learn(&catalog.cluster_id, catalog.nodes.clone());
+            .learn(&catalog.cluster_id, catalog.nodes.clone(), at);
     }
 
     pub(crate) async fn persist_catalog(&self, sync: bool) -> io::Result<()> {
@@ -228,11 +228,11 @@ impl StateMachine {
         }
     }
 
-    async fn apply_metadata(&self, index: u64, kind: Kind) -> io::Result<v1::CommandReply> {
-        let (reply, effect) = self.shared.catalog.lock().apply(index, kind);
+    async fn apply_metadata(&self, log_id: LogId, kind: Kind) -> io::Result<v1::CommandReply> {
+        let (reply, effect) = self.shared.catalog.lock().apply(log_id.index(), kind);
         match effect {
             Effect::None => {}
-            Effect::IdentityChanged => self.shared.publish_identity(),
+            Effect::IdentityChanged => self.shared.publish_identity(Some(log_id)),
             Effect::Create(database) => {
                 info!(database = %database.name, id = database.id, "create database");
                 let id = database.id;
@@ -307,7 +307,7 @@ impl StateMachine {
         }
         settle(&mut pending).await;
         self.shared.open_chunks.clear();
-        self.shared.publish_identity();
+        self.shared.publish_identity(meta.last_log_id);
         self.shared.persist_catalog(true).await?;
         self.shared.set_applied(index);
         Ok(())
@@ -381,7 +381,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 Content::Command(metadata) => {
                     // Ordered against the data: what came before is finished first.
                     settle(&mut pending).await;
-                    reply = self.apply_metadata(index, metadata).await?;
+                    reply = self.apply_metadata(log_id, metadata).await?;
                     catalog_changed = true;
                 }
             }

@@ -59,7 +59,7 @@ pub(crate) struct Sign {
 
 impl Interceptor for Sign {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        self.identity.sign(self.to, request.metadata_mut());
+        self.identity.sign(self.to, request.metadata_mut())?;
         Ok(request)
     }
 }

@@ -322,6 +322,9 @@ pub struct NodeStatus {
     /// For people; from the node's configuration.
     #[prost(string, tag = "14")]
     pub name: ::prost::alloc::string::String,
+    /// Empty when all is well; otherwise why the node takes no part, and what to do.
+    #[prost(string, tag = "20")]
+    pub trouble: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DatabaseStatus {
@@ -465,6 +468,9 @@ pub struct AddMemberResponse {
 pub struct PromoteMemberRequest {
     #[prost(uint64, tag = "1")]
     pub node_id: u64,
+    /// Also when the voters that answer now could not be a majority afterwards.
+    #[prost(bool, tag = "2")]
+    pub force: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PromoteMemberResponse {
@@ -475,6 +481,9 @@ pub struct PromoteMemberResponse {
 pub struct RemoveMemberRequest {
     #[prost(uint64, tag = "1")]
     pub node_id: u64,
+    /// Also when the voters that answer now could not be a majority afterwards.
+    #[prost(bool, tag = "2")]
+    pub force: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RemoveMemberResponse {
@@ -668,6 +677,8 @@ pub enum Role {
     Joining = 5,
     /// No longer a member; serves nothing.
     Removed = 6,
+    /// Takes no part and serves nothing until an operator has looked at it: NodeStatus.trouble says why.
+    Stopped = 7,
 }
 impl Role {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -683,6 +694,7 @@ impl Role {
             Self::Candidate => "ROLE_CANDIDATE",
             Self::Joining => "ROLE_JOINING",
             Self::Removed => "ROLE_REMOVED",
+            Self::Stopped => "ROLE_STOPPED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -695,6 +707,7 @@ impl Role {
             "ROLE_CANDIDATE" => Some(Self::Candidate),
             "ROLE_JOINING" => Some(Self::Joining),
             "ROLE_REMOVED" => Some(Self::Removed),
+            "ROLE_STOPPED" => Some(Self::Stopped),
             _ => None,
         }
     }
@@ -2614,6 +2627,9 @@ pub struct IdentifyRequest {
     pub node_id: u64,
     #[prost(string, tag = "4")]
     pub instance_id: ::prost::alloc::string::String,
+    /// Made at each start of the process.
+    #[prost(string, tag = "5")]
+    pub boot_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct IdentifyResponse {
@@ -2641,6 +2657,15 @@ pub struct IdentifyResponse {
     /// Databases that do not follow the log there: what is applied may not be in them.
     #[prost(uint64, repeated, tag = "13")]
     pub unwell_database_ids: ::prost::alloc::vec::Vec<u64>,
+    /// Made at each start of the process: tells two processes on copies of one data directory apart.
+    #[prost(string, tag = "8")]
+    pub boot_id: ::prost::alloc::string::String,
+    /// The newest entry of the log that this node's knowledge of members comes from; unset if it knows of none.
+    #[prost(message, optional, tag = "9")]
+    pub known_at: ::core::option::Option<LogId>,
+    /// Why this node takes no part; empty when it does.
+    #[prost(string, tag = "10")]
+    pub stopped: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogId {

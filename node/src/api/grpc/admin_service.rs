@@ -152,8 +152,9 @@ impl Admin for AdminService {
                 .promote_member(forwarded(request.into_inner()))
                 .await;
         }
+        let request = request.into_inner();
         self.cluster
-            .promote_member(request.into_inner().node_id)
+            .promote_member(request.node_id, request.force)
             .await?;
         Ok(Response::new(v1::PromoteMemberResponse {
             topology: self.topology(),
@@ -167,8 +168,9 @@ impl Admin for AdminService {
         if let Some(mut primary) = self.elsewhere(&request)? {
             return primary.remove_member(forwarded(request.into_inner())).await;
         }
+        let request = request.into_inner();
         self.cluster
-            .remove_member(request.into_inner().node_id)
+            .remove_member(request.node_id, request.force)
             .await?;
         Ok(Response::new(v1::RemoveMemberResponse {
             topology: self.topology(),

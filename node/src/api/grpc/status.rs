@@ -38,6 +38,12 @@ pub(crate) fn status(cluster: &Cluster) -> v1::StatusResponse {
             .to_owned(),
         cluster_name: cluster.identity().cluster_name.clone(),
         uptime_ms: u64::try_from(cluster.uptime().as_millis()).unwrap_or(u64::MAX),
+        trouble: cluster
+            .identity()
+            .stopped()
+            .as_deref()
+            .unwrap_or_default()
+            .to_owned(),
     };
     v1::StatusResponse {
         node: Some(node),

@@ -1,5 +1,7 @@
 //! From what the nodes say to what is true of the cluster. Pure.
 
+mod cluster;
+
 use std::collections::BTreeMap;
 
 use halite_client::{DatabaseStatus, Error, NodeStatus, Role, StatusResponse, Topology};
@@ -47,6 +49,12 @@ pub(super) enum NodeState {
         lag_ms: Option<u64>,
         uptime_ms: u64,
         version: String,
+        /// Why the node takes no part; empty when it does.
+        trouble: String,
+    },
+    /// It answers, and belongs to another cluster: nothing it says counts.
+    Stranger {
+        cluster_id: String,
     },
     Unreachable {
         error: String,
@@ -95,15 +103,18 @@ pub(super) enum CopyState {
     Unreachable,
 }
 
-type Told = (String, Result<StatusResponse, Error>);
+/// Address, and what answered there.
+pub(super) type Told = (String, Result<StatusResponse, Error>);
 
 impl ClusterReport {
     pub(super) fn of(told: Vec<Told>) -> Self {
-        let topology = newest_topology(&told);
-        let nodes = nodes(&told, &topology);
+        let cluster_id = cluster::believed(&told);
+        let topology = newest_topology(&told, &cluster_id);
+        let nodes = nodes(&told, &topology, &cluster_id);
         let statuses: Vec<&NodeStatus> = told
             .iter()
             .filter_map(|(_, told)| told.as_ref().ok()?.node.as_ref())
+            .filter(|node| !cluster::is_stranger(node, &cluster_id))
             .collect();
         let leads =
             |node: &&&NodeStatus| node.role() == Role::Primary && node.term == topology.term;
@@ -115,7 +126,7 @@ impl ClusterReport {
             .count();
         let voters_reachable = nodes
             .iter()
-            .filter(|node| node.voter && node.is_reachable())
+            .filter(|node| node.voter && node.takes_part())
             .count();
         let first = statuses.first();
         let databases = databases(&statuses, primary_id, &nodes);
@@ -141,12 +152,22 @@ impl NodeReport {
     pub(super) fn is_reachable(&self) -> bool {
         matches!(self.state, NodeState::Reachable { .. })
     }
+
+    /// It answers, and says nothing of not taking part.
+    fn takes_part(&self) -> bool {
+        matches!(&self.state, NodeState::Reachable { trouble, .. } if trouble.is_empty())
+    }
 }
 
-fn newest_topology(told: &[Told]) -> Topology {
+fn newest_topology(told: &[Told], cluster_id: &str) -> Topology {
     let topologies = told
         .iter()
-        .filter_map(|(_, told)| told.as_ref().ok()?.topology.as_ref());
+        .filter_map(|(_, told)| told.as_ref().ok())
+        .filter(|told| {
+            let node = told.node.as_ref();
+            !node.is_some_and(|node| cluster::is_stranger(node, cluster_id))
+        })
+        .filter_map(|told| told.topology.as_ref());
     topologies
         .max_by_key(|topology| (topology.term, topology.primary_id != 0))
         .cloned()
@@ -154,12 +175,24 @@ fn newest_topology(told: &[Told]) -> Topology {
 }
 
 /// Members and whoever else was asked, each node once, by id.
-fn nodes(told: &[Told], topology: &Topology) -> Vec<NodeReport> {
+fn nodes(told: &[Told], topology: &Topology, cluster_id: &str) -> Vec<NodeReport> {
     let mut known: BTreeMap<u64, NodeReport> = BTreeMap::new();
     let mut strangers = Vec::new();
     for (addr, told) in told {
         let member = topology.members.iter().find(|member| member.addr == *addr);
         let node = told.as_ref().ok().and_then(|status| status.node.as_ref());
+        if let Some(node) = node.filter(|node| cluster::is_stranger(node, cluster_id)) {
+            // Whatever it calls itself, the member of that id is somebody else; at its address nobody answers.
+            strangers.push(NodeReport {
+                id: None,
+                addr: addr.clone(),
+                voter: false,
+                state: NodeState::Stranger {
+                    cluster_id: node.cluster_id.clone(),
+                },
+            });
+            continue;
+        }
         let id = node
             .map(|node| node.node_id)
             .or(member.map(|member| member.node_id));
@@ -199,12 +232,16 @@ fn nodes(told: &[Told], topology: &Topology) -> Vec<NodeReport> {
         }
     }
     for member in &topology.members {
+        let error = match strangers.iter().any(|node| node.addr == member.addr) {
+            true => "a node of another cluster answers at its address",
+            false => "not asked",
+        };
         known.entry(member.node_id).or_insert_with(|| NodeReport {
             id: Some(member.node_id),
             addr: member.addr.clone(),
             voter: member.voter,
             state: NodeState::Unreachable {
-                error: "not asked".to_owned(),
+                error: error.to_owned(),
             },
         });
     }
@@ -221,6 +258,7 @@ fn reachable(node: &NodeStatus) -> NodeState {
         lag_ms: (node.lag_ms != u64::MAX).then_some(node.lag_ms),
         uptime_ms: node.uptime_ms,
         version: node.version.clone(),
+        trouble: node.trouble.clone(),
     }
 }
 
@@ -232,6 +270,7 @@ fn role_text(role: Role) -> &'static str {
         Role::Candidate => "candidate",
         Role::Joining => "joining",
         Role::Removed => "removed",
+        Role::Stopped => "stopped",
         Role::Unspecified => "unknown",
     }
 }

@@ -8,8 +8,23 @@ use crate::cli::text_table::{Align, TextTable, printable};
 pub(super) fn text(report: &ClusterReport) -> String {
     let mut out = format!("{}\n\n{}", headline(report), nodes(report));
     for node in &report.nodes {
-        if let NodeState::Unreachable { error } = &node.state {
-            out.push_str(&format!("{}: {}\n", node.addr, printable(error)));
+        match &node.state {
+            NodeState::Unreachable { error } => {
+                out.push_str(&format!("{}: {}\n", node.addr, printable(error)));
+            }
+            NodeState::Stranger { cluster_id } => out.push_str(&format!(
+                "{}: belongs to another cluster, nothing it says counts: cluster_id={}\n",
+                node.addr,
+                printable(cluster_id)
+            )),
+            NodeState::Reachable { trouble, .. } if !trouble.is_empty() => {
+                out.push_str(&format!(
+                    "{}: TAKES NO PART: {}\n",
+                    node.addr,
+                    printable(trouble)
+                ));
+            }
+            NodeState::Reachable { .. } => {}
         }
     }
     if !report.databases.is_empty() {
@@ -70,6 +85,7 @@ fn node_cells(node: &NodeReport) -> Vec<String> {
     let id = node.id.map_or_else(|| "?".to_owned(), |id| id.to_string());
     match &node.state {
         NodeState::Unreachable { .. } => vec![id, node.addr.clone(), "unreachable".to_owned()],
+        NodeState::Stranger { .. } => vec![id, node.addr.clone(), "stranger".to_owned()],
         NodeState::Reachable {
             role,
             term,
@@ -79,6 +95,7 @@ fn node_cells(node: &NodeReport) -> Vec<String> {
             lag_ms,
             uptime_ms,
             version,
+            trouble: _,
         } => {
             let [term, log, committed, applied] =
                 [term, last_log_index, committed_index, applied_index]

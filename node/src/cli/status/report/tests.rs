@@ -242,3 +242,53 @@ fn the_report_is_json_for_programs() {
     assert_eq!(json["nodes"][3]["state"], "unreachable");
     assert_eq!(json["databases"][1]["copies"][0]["transactions"], 2);
 }
+
+#[test]
+fn a_node_of_another_cluster_is_a_stranger_and_no_voter() {
+    let mut all = healthy_cluster();
+    for (_, told) in &mut all {
+        let node = told.as_mut().unwrap().node.as_mut().unwrap();
+        node.cluster_id = "c1".to_owned();
+    }
+    // Left over from an older cluster whose term was higher, at node 3's address, under node 3's id.
+    let status = all[2].1.as_mut().unwrap();
+    let node = status.node.as_mut().unwrap();
+    (node.cluster_id, node.term) = ("older".to_owned(), 99);
+    status.topology = Some(Topology {
+        term: 99,
+        primary_id: 0,
+        cluster_id: "older".to_owned(),
+        ..topology()
+    });
+    let report = ClusterReport::of(all);
+    assert_eq!(
+        (&*report.cluster_id, report.term, report.primary_id),
+        ("c1", 4, Some(2))
+    );
+    assert_eq!((report.voters, report.voters_reachable), (3, 2));
+    assert_eq!(copy(&report, "app", 3), CopyState::Unreachable);
+    let text = view::text(&report);
+    assert!(
+        text.contains("stranger")
+            && text.contains("2 of 3 voters answer")
+            && text.contains("db3:7000: belongs to another cluster")
+            && text.contains("cluster_id=older"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_node_that_takes_no_part_answers_as_no_voter_and_says_why() {
+    let mut all = healthy_cluster();
+    let node = all[0].1.as_mut().unwrap().node.as_mut().unwrap();
+    node.role = Role::Stopped.into();
+    node.trouble = "never roll a node back".to_owned();
+    let report = ClusterReport::of(all);
+    assert_eq!((report.voters, report.voters_reachable), (3, 2));
+    let text = view::text(&report);
+    assert!(
+        text.contains("stopped")
+            && text.contains("db1:7000: TAKES NO PART: never roll a node back"),
+        "{text}"
+    );
+}
