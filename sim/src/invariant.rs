@@ -9,6 +9,7 @@ mod numbered_once;
 mod one_primary_per_term;
 mod same_bytes;
 mod sound_unless_damaged;
+mod takes_part;
 mod votes_are_kept;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,8 @@ pub struct Seen {
     pub databases: Vec<DatabaseView>,
     /// The disk under its databases has failed or lied at some time, which is not the same as to lose power.
     pub damaged: bool,
+    /// Its log has lied.
+    pub log_damaged: bool,
     /// What its log says is committed, and was not seen before.
     pub committed: Vec<LogEntryView>,
     /// Its log.
@@ -92,6 +95,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::<committed_is_immutable::CommittedIsImmutable>::default(),
         Box::<same_bytes::SameBytes>::default(),
         Box::<sound_unless_damaged::SoundUnlessDamaged>::default(),
+        Box::<takes_part::TakesPart>::default(),
         Box::<nothing_goes_back::NothingGoesBack>::default(),
         Box::<numbered_once::NumberedOnce>::default(),
         Box::<votes_are_kept::VotesAreKept>::default(),

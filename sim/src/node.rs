@@ -147,7 +147,12 @@ impl Node {
         let failed = counts.opens_failed + counts.reads_failed;
         let failed = failed + counts.writes_failed + counts.writes_full;
         let failed = failed + counts.truncates_failed + counts.syncs_failed + counts.bits_flipped;
-        failed > 0 || self.log_is_damaged.load(Ordering::Relaxed)
+        failed > 0 || self.log_is_damaged()
+    }
+
+    /// Its log has lied.
+    pub fn log_is_damaged(&self) -> bool {
+        self.log_is_damaged.load(Ordering::Relaxed)
     }
 
     /// Asks the process to stop, as SIGTERM does.

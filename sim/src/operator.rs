@@ -30,6 +30,26 @@ pub enum Step {
     Remove(u64),
     /// Moves leadership: to this node, or to whoever is best.
     Transfer(Option<u64>),
+    /// A mistake: tried once, and whatever is said to it, the operator goes on.
+    Slip(Slip),
+}
+
+/// What operators do by mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slip {
+    /// Adds a new id at the address of a member: never to be taken.
+    AddAtAddressOf {
+        /// New.
+        id: u64,
+        /// Is a member.
+        member: u64,
+    },
+    /// Removes a voter while so many others are down that the rest is no majority.
+    RemoveOneTooMany(u64),
+    /// Hands leadership to a node that is down.
+    TransferToDead(u64),
+    /// Two operators at once: one promotes, the other moves leadership.
+    PromoteAndTransfer(u64),
 }
 
 impl fmt::Display for Step {
@@ -40,6 +60,7 @@ impl fmt::Display for Step {
             Self::Remove(id) => write!(f, "remove n{id}"),
             Self::Transfer(Some(id)) => write!(f, "transfer to n{id}"),
             Self::Transfer(None) => f.write_str("transfer"),
+            Self::Slip(slip) => write!(f, "by mistake: {slip:?}"),
         }
     }
 }
@@ -53,6 +74,8 @@ pub struct Progress {
     pub handing_over: bool,
     /// Steps that were done, by what they are called.
     pub done: Vec<&'static str>,
+    /// What should have been refused, and was not.
+    pub wrong: Vec<String>,
 }
 
 /// The driver's end.
@@ -107,12 +130,47 @@ impl Desk {
         while let Some(steps) = self.orders.recv().await {
             let give_up = Instant::now() + GIVEN_UP_AFTER;
             for step in steps {
+                if let Step::Slip(slip) = step {
+                    self.slip(&mut client, seed, slip).await;
+                    continue;
+                }
                 if !self.carry_out(&mut client, seed, step, give_up).await {
                     break;
                 }
             }
             self.progress.lock().open -= 1;
         }
+    }
+
+    async fn slip(&self, client: &mut Option<Client>, seed: u64, slip: Slip) {
+        if client.is_none() {
+            *client = self.connect(seed).await;
+        }
+        let Some(client) = client else {
+            return;
+        };
+        let admin = client.admin();
+        let said = match slip {
+            Slip::AddAtAddressOf { id, member } => {
+                let added = admin.add_member(id, node::addr(member)).await.map(drop);
+                if added.is_ok() {
+                    let wrong = format!("n{id} was added at the address of n{member}");
+                    self.progress.lock().wrong.push(wrong);
+                }
+                added
+            }
+            Slip::RemoveOneTooMany(id) => admin.remove_member(id).await.map(drop),
+            Slip::TransferToDead(id) => admin.transfer_leadership(Some(id)).await.map(drop),
+            Slip::PromoteAndTransfer(id) => {
+                let (promoted, moved) =
+                    tokio::join!(admin.promote_member(id), admin.transfer_leadership(None));
+                promoted.map(drop).and(moved.map(drop))
+            }
+        };
+        let said = said.map_or_else(|error| error.to_string(), |()| "done".to_owned());
+        let step = Step::Slip(slip);
+        self.trace.note(format_args!("operator: {step}: {said}"));
+        self.progress.lock().done.push(name(step));
     }
 
     /// False if it was given up.
@@ -174,6 +232,8 @@ async fn take(client: &Client, step: Step) -> Result<(), Error> {
         Step::Promote(id) => admin.promote_member(id).await.map(drop),
         Step::Remove(id) => admin.remove_member(id).await.map(drop),
         Step::Transfer(to) => admin.transfer_leadership(to).await.map(drop),
+        // Made once, and not carried through.
+        Step::Slip(_) => Ok(()),
     }
 }
 
@@ -190,5 +250,9 @@ fn name(step: Step) -> &'static str {
         Step::Promote(_) => "member promoted",
         Step::Remove(_) => "member removed",
         Step::Transfer(_) => "leadership transferred",
+        Step::Slip(Slip::AddAtAddressOf { .. }) => "address in use tried",
+        Step::Slip(Slip::RemoveOneTooMany(_)) => "removal of one too many tried",
+        Step::Slip(Slip::TransferToDead(_)) => "transfer to a dead node tried",
+        Step::Slip(Slip::PromoteAndTransfer(_)) => "two operators at once",
     }
 }

@@ -76,6 +76,8 @@ states! {
     TransferCut = "transfer of leadership cut", within CI;
     /// A strong read was answered as soon as there was a new primary.
     ReadAfterFailover = "read right after a failover", within CI;
+    /// An operator made a mistake, or two of them worked at once.
+    OperatorsMistake = "an operator's mistake", within CI;
     /// The disk under one database failed, and the others went on.
     OneDatabaseFailed = "disk of one database failed", within CI;
 }

@@ -90,6 +90,7 @@ fn see(node: &Node, eyes: &mut Eyes) -> Option<Seen> {
         start,
         primary_term: view.primary_term(),
         damaged: node.is_damaged(),
+        log_damaged: node.log_is_damaged(),
         status,
         topology,
         committed,

@@ -2,20 +2,28 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use halite_proto::v1;
+use rand::rngs::SmallRng;
+use rand::seq::IteratorRandom as _;
+use rand::{Rng as _, SeedableRng as _};
 
 use super::World;
 use crate::fault::{MemberFault, Who};
-use crate::operator::Step;
+use crate::operator::{Slip, Step};
+use crate::sometimes::Sometimes;
 
 /// Nodes that a run may have in all.
 const NODES_MAX: u64 = 12;
+/// Mistakes are drawn apart from everything else: what a seed meant before operators made any, it means still.
+const SLIPS: u64 = 0x0511_9051;
 
 /// Who there is.
 pub(super) struct Members {
     /// Ids are never used again.
     next_id: u64,
+    /// Orders so far.
+    orders: u64,
     /// Will never run again.
     dead: BTreeSet<u64>,
     /// May refuse to run, or be unable to: their log was damaged.
@@ -28,6 +36,7 @@ impl Members {
     pub(super) fn new(voters: u64) -> Self {
         Self {
             next_id: voters + 1,
+            orders: 0,
             dead: BTreeSet::new(),
             damaged: BTreeSet::new(),
             rotten: BTreeSet::new(),
@@ -83,8 +92,60 @@ impl World {
                 None => return Ok(false),
             },
         };
+        let steps = self.with_slips(steps);
+        if steps.iter().any(|step| matches!(step, Step::Slip(_))) {
+            self.watcher.reach(Sometimes::OperatorsMistake);
+        }
         self.operator.order(steps);
+        if let Some(wrong) = self.operator.progress().wrong.first() {
+            bail!("the operator was not refused: {wrong}");
+        }
         Ok(true)
+    }
+
+    /// An operator that means these steps makes a mistake before them, or two of them work at once.
+    fn with_slips(&mut self, mut steps: Vec<Step>) -> Vec<Step> {
+        self.members.orders += 1;
+        let mut rng = SmallRng::seed_from_u64(self.plan.seed ^ SLIPS ^ (self.members.orders << 32));
+        if !rng.random_ratio(1, 3) {
+            return steps;
+        }
+        let promoted = steps
+            .iter()
+            .position(|step| matches!(step, Step::Promote(_)));
+        if let (Some(at), true) = (promoted, rng.random_ratio(1, 2))
+            && let Step::Promote(id) = steps[at]
+        {
+            steps.insert(at, Step::Slip(Slip::PromoteAndTransfer(id)));
+            return steps;
+        }
+        let is_down = |id: &u64| self.nodes.get(id).is_none_or(|node| node.view().is_none());
+        let voters = self.voters();
+        let slip = match rng.random_range(0..3) {
+            0 => {
+                let members = self.topology().members.into_iter();
+                let member = members.map(|member| member.node_id).choose(&mut rng);
+                member.map(|member| Slip::AddAtAddressOf {
+                    id: NODES_MAX + 1,
+                    member,
+                })
+            }
+            1 => {
+                let up = voters.iter().filter(|id| !is_down(id)).count();
+                let is_too_many = up.saturating_sub(1) * 2 < voters.len();
+                let live = voters.iter().copied().filter(|id| {
+                    !is_down(id) && self.primary() != Some(*id) && self.may_leave(*id)
+                });
+                let one = live.choose(&mut rng).filter(|_| is_too_many);
+                one.map(Slip::RemoveOneTooMany)
+            }
+            _ => {
+                let down = voters.iter().copied().filter(is_down);
+                down.choose(&mut rng).map(Slip::TransferToDead)
+            }
+        };
+        steps.splice(0..0, slip.map(Step::Slip));
+        steps
     }
 
     fn new_node(&mut self) -> Option<u64> {
