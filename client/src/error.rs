@@ -27,6 +27,9 @@ pub enum ErrorKind {
     OutcomeUnknown,
     /// The request makes no sense and was not tried.
     Invalid,
+    /// The write was carried out once and is kept, but the rows that it gave back (`RETURNING`, or a `SELECT` of its batch) are lost: its answer did
+    /// not arrive, and they are too large, or too old, to be kept for the retry. Read what is there now.
+    RowsNotKept,
     /// SQLite refused the statement; nothing of it (or of its batch) was kept.
     Sql {
         /// SQLite's primary result code, such as 19 for `SQLITE_CONSTRAINT`.
@@ -160,6 +163,7 @@ impl Error {
             ErrorCode::DeadlineExceeded => ErrorKind::DeadlineExceeded,
             ErrorCode::DiskFull => ErrorKind::DiskFull,
             ErrorCode::Purged => ErrorKind::Purged,
+            ErrorCode::RowsNotKept => ErrorKind::RowsNotKept,
             ErrorCode::Internal | ErrorCode::Unspecified => ErrorKind::Internal,
         };
         let about_statement = matches!(code, ErrorCode::Sql | ErrorCode::Invalid);

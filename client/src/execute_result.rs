@@ -12,7 +12,8 @@ pub struct ExecuteResult {
     pub rows_affected: u64,
     /// The rowid of the last row the statement inserted.
     pub last_insert_rowid: i64,
-    /// What `RETURNING` (or a `SELECT`) gave.
+    /// What `RETURNING` (or a `SELECT`) gave. Never left out: if the rows are lost with the answer of a first try, the call fails with
+    /// [`ErrorKind::RowsNotKept`](crate::ErrorKind::RowsNotKept).
     pub rows: Rows,
 }
 

@@ -153,6 +153,7 @@ mod tests {
             },
             ErrorKind::AlreadyExists,
             ErrorKind::DiskFull,
+            ErrorKind::RowsNotKept,
             ErrorKind::Internal,
         ] {
             let failure = answered(kind);

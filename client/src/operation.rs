@@ -197,8 +197,8 @@ impl Progress {
     }
 }
 
-/// The error tells that no try of the call took effect, the ones without an answer included: SQLite would not have been asked had
-/// the cluster a record of one. Other refusals may come from a node that has none (any more).
+/// The error tells what became of all tries of the call, the ones without an answer included. SQLite would not have been asked had the cluster a record of
+/// one: none took effect. Rows that are not kept are those of a record: one did. Other refusals may come from a node that has none (any more).
 fn settles(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Sql { .. })
+    matches!(error.kind(), ErrorKind::Sql { .. } | ErrorKind::RowsNotKept)
 }

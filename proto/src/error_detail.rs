@@ -17,7 +17,7 @@ pub fn to_status(error: &Error) -> Status {
         ErrorCode::OutcomeUnknown => Code::Unknown,
         ErrorCode::Invalid => Code::InvalidArgument,
         ErrorCode::Sql => Code::Aborted,
-        ErrorCode::Corrupt => Code::DataLoss,
+        ErrorCode::Corrupt | ErrorCode::RowsNotKept => Code::DataLoss,
         ErrorCode::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorCode::NoSuchDatabase => Code::NotFound,
         ErrorCode::AlreadyExists => Code::AlreadyExists,

@@ -22,6 +22,7 @@ mod network;
 mod reads;
 mod real_file;
 mod retries;
+mod returning;
 mod rolled_back;
 mod seed;
 mod slow_receivers;

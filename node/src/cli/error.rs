@@ -95,6 +95,7 @@ impl From<halite_client::Error> for CliError {
                 "`halite db list` shows them, `halite db create NAME` makes one"
             }
             ErrorKind::OutcomeUnknown => "the write may have been kept: look before you try again",
+            ErrorKind::RowsNotKept => "do not send it again: read what is there now",
             ErrorKind::DiskFull => "make room on the node's disk; nothing was written",
             _ => return failed,
         };

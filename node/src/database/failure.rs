@@ -86,6 +86,16 @@ pub(super) fn already_committed(raft_index: u64) -> Error {
     )
 }
 
+/// The answer to a retry: the write is in the database, and its rows are not with the record of it.
+pub(super) fn rows_not_kept(raft_index: u64) -> Error {
+    error(
+        ErrorCode::RowsNotKept,
+        format!(
+            "the write was carried out and is kept, but the rows that it gave back were lost with its first answer: read what is there now raft_index={raft_index}"
+        ),
+    )
+}
+
 /// There is something in the way.
 pub(super) fn already_exists(message: impl Into<String>) -> Error {
     error(ErrorCode::AlreadyExists, message)

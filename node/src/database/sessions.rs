@@ -3,12 +3,16 @@
 //! Pure. The outcomes travel in the entries themselves and are recorded when an entry is applied, on every node alike: a new primary knows
 //! what the old one has answered or was about to answer. Time is that of the entries. Called by lanes, redo and page diffs.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use halite_proto::v1;
 
 use super::CallKey;
+pub(super) use recorded::{ENTRY_ROWS_BYTES_MAX, Recorded, outcome};
+
+mod recorded;
 
 /// A session that wrote nothing for this long is forgotten, in milliseconds of entry timestamps.
 const UNUSED_MAX_MS: i64 = 10 * 60 * 1000;
@@ -21,14 +25,8 @@ const STEP_MAX_MS: i64 = 30_000;
 const SESSIONS_MAX: usize = 65_536;
 /// Outcomes kept per session. A client that lets more pile up can no longer retry the oldest ones.
 const CALLS_MAX: usize = 4_096;
-
-/// A write that is in the database.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Recorded {
-    pub(super) rows_affected: Vec<u64>,
-    pub(super) last_insert_rowid: Vec<i64>,
-    pub(super) raft_index: u64,
-}
+/// Bytes of rows kept in all outcomes together; beyond it, those of the oldest ones are left out, down to half of it. They are in each checkpoint.
+const ROWS_BYTES_MAX: usize = 8 << 20;
 
 /// What is known of a call.
 #[derive(Debug, PartialEq)]
@@ -55,6 +53,8 @@ pub(super) struct Sessions {
     next_sweep_ms: i64,
     /// Timestamp of the entry before.
     newest_ms: i64,
+    /// Bytes of rows kept, at most: what was forgotten is noticed when they are counted again.
+    rows_bytes: usize,
 }
 
 impl Sessions {
@@ -86,14 +86,9 @@ impl Sessions {
             let client = self.clients.entry(client_id).or_default();
             client.last_used_ms = client.last_used_ms.max(timestamp_ms);
             for call in &session.calls {
-                client.calls.insert(
-                    call.call_id,
-                    Recorded {
-                        rows_affected: call.rows_affected.clone(),
-                        last_insert_rowid: call.last_insert_rowid.clone(),
-                        raft_index,
-                    },
-                );
+                let recorded = Recorded::new(call, raft_index);
+                self.rows_bytes += recorded.rows_bytes();
+                client.calls.insert(call.call_id, recorded);
             }
             client.forget_below(session.answered_below);
             while client.calls.len() > CALLS_MAX
@@ -109,6 +104,7 @@ impl Sessions {
             });
         }
         self.limit();
+        self.limit_rows();
     }
 
     /// Moves all sessions along with a clock that jumped ahead.
@@ -139,6 +135,29 @@ impl Sessions {
         }
     }
 
+    /// Leaves the rows of the oldest outcomes out, if all together are too large.
+    fn limit_rows(&mut self) {
+        if self.rows_bytes <= ROWS_BYTES_MAX {
+            return;
+        }
+        let all = self
+            .clients
+            .values_mut()
+            .flat_map(|client| client.calls.values_mut());
+        let mut with_rows: Vec<&mut Recorded> =
+            all.filter(|recorded| recorded.rows_bytes() > 0).collect();
+        with_rows.sort_by_key(|recorded| Reverse(recorded.raft_index));
+        self.rows_bytes = 0;
+        for recorded in with_rows {
+            let bytes = recorded.rows_bytes();
+            if self.rows_bytes + bytes > ROWS_BYTES_MAX / 2 {
+                recorded.leave_rows_out();
+            } else {
+                self.rows_bytes += bytes;
+            }
+        }
+    }
+
     /// The latest time of any entry that named a session, in milliseconds since 1970; 0 if there is none.
     pub(super) fn last_used_ms(&self) -> i64 {
         self.clients
@@ -156,11 +175,7 @@ impl Sessions {
             .map(|(client_id, client)| v1::Session {
                 client_id: Bytes::copy_from_slice(client_id),
                 answered_below: client.answered_below,
-                calls: client
-                    .calls
-                    .iter()
-                    .map(|(call_id, recorded)| recorded.to_proto(*call_id))
-                    .collect(),
+                calls: client.calls.values().map(Recorded::to_proto).collect(),
                 last_used_ms: client.last_used_ms,
             })
             .collect();
@@ -191,8 +206,14 @@ impl Sessions {
             clients,
             next_sweep_ms: 0,
             newest_ms: 0,
+            rows_bytes: 0,
         };
         back.newest_ms = back.last_used_ms();
+        let calls = back
+            .clients
+            .values()
+            .flat_map(|client| client.calls.values());
+        back.rows_bytes = calls.map(Recorded::rows_bytes).sum();
         back
     }
 }
@@ -203,29 +224,6 @@ impl Client {
             self.answered_below = answered_below;
             self.calls = self.calls.split_off(&answered_below);
         }
-    }
-}
-
-impl Recorded {
-    fn to_proto(&self, call_id: u64) -> v1::CallOutcomeAt {
-        v1::CallOutcomeAt {
-            outcome: Some(v1::CallOutcome {
-                call_id,
-                rows_affected: self.rows_affected.clone(),
-                last_insert_rowid: self.last_insert_rowid.clone(),
-            }),
-            raft_index: self.raft_index,
-        }
-    }
-
-    fn from_proto(at: &v1::CallOutcomeAt) -> Option<(u64, Self)> {
-        let outcome = at.outcome.as_ref()?;
-        let recorded = Recorded {
-            rows_affected: outcome.rows_affected.clone(),
-            last_insert_rowid: outcome.last_insert_rowid.clone(),
-            raft_index: at.raft_index,
-        };
-        Some((outcome.call_id, recorded))
     }
 }
 
@@ -250,6 +248,7 @@ mod tests {
                     call_id: *call_id,
                     rows_affected: vec![*call_id],
                     last_insert_rowid: vec![7],
+                    ..v1::CallOutcome::default()
                 })
                 .collect(),
         }
@@ -262,9 +261,10 @@ mod tests {
         let Lookup::Recorded(recorded) = sessions.lookup(&key(1, 3)) else {
             panic!("not recorded")
         };
+        let answer = recorded.answer().expect("kept");
         assert_eq!(
-            (recorded.raft_index, recorded.rows_affected.as_slice()),
-            (10, &[3][..])
+            (answer.raft_index, answer.results[0].rows_affected),
+            (10, 3)
         );
         assert_eq!(sessions.lookup(&key(1, 5)), Lookup::Unknown);
         assert_eq!(sessions.lookup(&key(2, 3)), Lookup::Unknown);
@@ -347,6 +347,53 @@ mod tests {
             }),
             Lookup::Recorded(_)
         ));
+    }
+
+    /// One call of `client` whose row has about 8,000 bytes.
+    fn with_row(client: u8, call_id: u64) -> v1::SessionOutcomes {
+        let row = v1::Row {
+            values: vec![v1::Value {
+                kind: Some(v1::value::Kind::Text("x".repeat(8_000))),
+            }],
+        };
+        let result = v1::StatementResult {
+            columns: vec!["v".into()],
+            rows: vec![row],
+            ..v1::StatementResult::default()
+        };
+        let mut room = ENTRY_ROWS_BYTES_MAX;
+        v1::SessionOutcomes {
+            calls: vec![outcome(call_id, &[result], &mut room)],
+            ..outcomes(client, 0, &[])
+        }
+    }
+
+    #[test]
+    fn rows_are_bounded_and_those_of_the_oldest_writes_are_left_out_first() {
+        let mut sessions = Sessions::default();
+        let calls = ROWS_BYTES_MAX as u64 / 8_000 * 2;
+        for call_id in 1..=calls {
+            sessions.record(call_id, 0, &[with_row(1, call_id)]);
+            assert!(sessions.rows_bytes <= ROWS_BYTES_MAX);
+        }
+        let answer = |sessions: &Sessions, call_id| match sessions.lookup(&key(1, call_id)) {
+            Lookup::Recorded(recorded) => recorded.answer(),
+            other => panic!("{other:?}"),
+        };
+        for sessions in [&sessions, &Sessions::from_proto(&sessions.to_proto())] {
+            let oldest = answer(sessions, 1).expect_err("left out");
+            assert_eq!(oldest.code(), v1::ErrorCode::RowsNotKept);
+            let newest = answer(sessions, calls).expect("kept");
+            assert_eq!(newest.results[0].rows.len(), 1);
+        }
+        // What clients have answers to is not counted.
+        sessions.record(
+            calls + 1,
+            0,
+            &[outcomes(1, calls, &[]), with_row(1, calls + 1)],
+        );
+        let back = Sessions::from_proto(&sessions.to_proto());
+        assert!(back.rows_bytes < 20_000, "{}", back.rows_bytes);
     }
 
     #[test]

@@ -620,6 +620,8 @@ pub enum ErrorCode {
     DiskFull = 12,
     /// The transaction asked for has left this node's log; the archive has it, and another node's log may.
     Purged = 13,
+    /// The write was carried out and is kept. This answer is to a retry, and the rows that the first try gave back are not kept.
+    RowsNotKept = 14,
 }
 impl ErrorCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -642,6 +644,7 @@ impl ErrorCode {
             Self::AlreadyExists => "ERROR_CODE_ALREADY_EXISTS",
             Self::DiskFull => "ERROR_CODE_DISK_FULL",
             Self::Purged => "ERROR_CODE_PURGED",
+            Self::RowsNotKept => "ERROR_CODE_ROWS_NOT_KEPT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -661,6 +664,7 @@ impl ErrorCode {
             "ERROR_CODE_ALREADY_EXISTS" => Some(Self::AlreadyExists),
             "ERROR_CODE_DISK_FULL" => Some(Self::DiskFull),
             "ERROR_CODE_PURGED" => Some(Self::Purged),
+            "ERROR_CODE_ROWS_NOT_KEPT" => Some(Self::RowsNotKept),
             _ => None,
         }
     }
@@ -3657,7 +3661,7 @@ pub struct SessionOutcomes {
     #[prost(message, repeated, tag = "3")]
     pub calls: ::prost::alloc::vec::Vec<CallOutcome>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CallOutcome {
     #[prost(uint64, tag = "1")]
     pub call_id: u64,
@@ -3666,6 +3670,20 @@ pub struct CallOutcome {
     pub rows_affected: ::prost::alloc::vec::Vec<u64>,
     #[prost(sint64, repeated, tag = "3")]
     pub last_insert_rowid: ::prost::alloc::vec::Vec<i64>,
+    /// What the statements gave back, one per statement, if any of them did and it is small: a retry gets it, too.
+    #[prost(message, repeated, tag = "4")]
+    pub returned: ::prost::alloc::vec::Vec<ReturnedRows>,
+    /// They gave rows back, and these are not kept: a retry is told so.
+    #[prost(bool, tag = "5")]
+    pub rows_left_out: bool,
+}
+/// What one statement gave back.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReturnedRows {
+    #[prost(string, repeated, tag = "1")]
+    pub columns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "2")]
+    pub rows: ::prost::alloc::vec::Vec<Row>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateDatabaseCommand {
@@ -3796,7 +3814,7 @@ pub struct Session {
     #[prost(int64, tag = "4")]
     pub last_used_ms: i64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CallOutcomeAt {
     #[prost(message, optional, tag = "1")]
     pub outcome: ::core::option::Option<CallOutcome>,

@@ -15,7 +15,7 @@ use super::Lane;
 use super::commit::{Told, Verdict, Weight};
 use crate::database::guard::Mode;
 use crate::database::reply::{CallResults, Deliveries};
-use crate::database::sessions::Lookup;
+use crate::database::sessions::{ENTRY_ROWS_BYTES_MAX, Lookup, outcome};
 use crate::database::{CallKey, WriteJob, failure, statement};
 
 /// Jobs in one batch.
@@ -29,8 +29,8 @@ enum Outcome {
     Wrote(Vec<v1::StatementResult>),
     Read(Vec<v1::StatementResult>),
     Failed(v1::Error),
-    /// It was in the database before.
-    Recorded(CallResults),
+    /// It was in the database before. With what is told of it.
+    Recorded(Result<CallResults, v1::Error>),
     /// Another job of this batch (its place) has the same key and is the one that runs.
     Twin(usize),
 }
@@ -143,23 +143,7 @@ impl Lane {
             return None;
         }
         match self.sessions.lookup(key) {
-            Lookup::Recorded(recorded) => {
-                let results = recorded
-                    .rows_affected
-                    .iter()
-                    .zip(&recorded.last_insert_rowid)
-                    .map(|(rows_affected, last_insert_rowid)| v1::StatementResult {
-                        rows_affected: *rows_affected,
-                        last_insert_rowid: *last_insert_rowid,
-                        ..v1::StatementResult::default()
-                    })
-                    .collect();
-                Some(Outcome::Recorded(CallResults {
-                    first_statement: 0,
-                    results,
-                    raft_index: recorded.raft_index,
-                }))
-            }
+            Lookup::Recorded(recorded) => Some(Outcome::Recorded(recorded.answer())),
             Lookup::Answered => Some(Outcome::Failed(failure::invalid(format!(
                 "the client has said that this call was answered already call_id={}",
                 key.call_id
@@ -323,6 +307,7 @@ fn run_statements(
 /// The outcomes that travel with the entry, by client.
 fn outcomes(entries: &[Entry]) -> Vec<v1::SessionOutcomes> {
     let mut clients: BTreeMap<[u8; 16], v1::SessionOutcomes> = BTreeMap::new();
+    let mut room = ENTRY_ROWS_BYTES_MAX;
     for entry in entries {
         let (Some(key), Outcome::Wrote(results)) = (entry.job.key, &entry.outcome) else {
             continue;
@@ -334,14 +319,7 @@ fn outcomes(entries: &[Entry]) -> Vec<v1::SessionOutcomes> {
                 ..v1::SessionOutcomes::default()
             });
         session.answered_below = session.answered_below.max(entry.job.answered_below);
-        session.calls.push(v1::CallOutcome {
-            call_id: key.call_id,
-            rows_affected: results.iter().map(|result| result.rows_affected).collect(),
-            last_insert_rowid: results
-                .iter()
-                .map(|result| result.last_insert_rowid)
-                .collect(),
-        });
+        session.calls.push(outcome(key.call_id, results, &mut room));
     }
     clients.into_values().collect()
 }
@@ -395,7 +373,7 @@ fn answer(entries: Vec<Entry>, told: Told) {
         };
         let outcome = match (outcome, &told) {
             // It was in the database before: nothing about it can vanish.
-            (Outcome::Recorded(recorded), _) => Ok(recorded),
+            (Outcome::Recorded(recorded), _) => recorded,
             (Outcome::Wrote(_) | Outcome::Twin(_), Told::Unknown(_)) => {
                 Err(failure::outcome_unknown())
             }

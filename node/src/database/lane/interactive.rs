@@ -239,6 +239,8 @@ fn outcomes(progress: &Progress) -> Vec<v1::SessionOutcomes> {
             call_id: key.call_id,
             rows_affected: progress.rows_affected.clone(),
             last_insert_rowid: progress.last_insert_rowids.clone(),
+            // Its rows went out with each step.
+            ..v1::CallOutcome::default()
         }],
     }]
 }

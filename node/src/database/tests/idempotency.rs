@@ -104,3 +104,42 @@ fn failed_call_may_be_retried() {
     submit(&primary, keyed("INSERT INTO t(v) VALUES('a')", key(1, 1))).expect("written");
     assert_eq!(primary.integer("SELECT count(*) FROM t"), 1);
 }
+
+#[test]
+fn retry_gets_the_rows_of_the_first_try_or_is_told_that_they_are_not_kept() {
+    const SMALL: &str = "INSERT INTO t(v) VALUES('a'), ('b') RETURNING id, v";
+    const LARGE: &str = "INSERT INTO t(v) VALUES('c') RETURNING id, hex(zeroblob(100000))";
+    let (_dir, _log, old, new) = pair(&[TABLE]);
+    let first = submit(&old, keyed(SMALL, key(1, 1))).expect("written");
+    assert_eq!(first.results[0].rows.len(), 2);
+    let large = submit(&old, keyed(LARGE, key(1, 2))).expect("written");
+    assert_eq!(large.results[0].rows.len(), 1);
+    // A SELECT beside a write is a part of its outcome.
+    let (mut batch, receiver) = keyed("INSERT INTO t(v) VALUES('d')", key(1, 3));
+    batch.statements.push(halite_proto::v1::Statement {
+        sql: "SELECT count(*) FROM t".to_owned(),
+        ..halite_proto::v1::Statement::default()
+    });
+    let retried = batch.statements.clone();
+    old.database.submit(vec![batch]);
+    let batch = answer(receiver).expect("written");
+    answer(old.database.close_lane(None));
+    wait(
+        new.database
+            .applied()
+            .wait_for(|applied| applied.position == old.applied().position),
+    )
+    .expect("alive");
+
+    new.database.open_lane(LEADERSHIP);
+    let again = submit(&new, keyed(SMALL, key(1, 1)));
+    assert_eq!(again, Ok(first));
+    let again = submit(&new, keyed(LARGE, key(1, 2)));
+    assert_eq!(code(&again), ErrorCode::RowsNotKept);
+    let (mut job, receiver) = keyed("", key(1, 3));
+    job.statements = retried;
+    new.database.submit(vec![job]);
+    let again = answer(receiver);
+    assert_eq!(again, Ok(batch));
+    assert_eq!(new.integer("SELECT count(*) FROM t"), 4);
+}
