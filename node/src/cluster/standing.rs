@@ -50,7 +50,11 @@ impl Cluster {
         let Some(replication) = now.replication.as_ref() else {
             return;
         };
-        if now.state != ServerState::Leader {
+        // Of the term in which this node leads, and no other: while a leader gives its term up, Raft shows the next term beside what was
+        // acknowledged in the last one.
+        let vote = now.vote;
+        let leads = vote.committed && vote.leader_id.voted_for == now.id;
+        if now.state != ServerState::Leader || !leads || vote.leader_id.term != now.current_term {
             return;
         }
         let committed = now.local_committed.as_ref().map_or(0, LogId::index);

@@ -21,6 +21,7 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Transfer {
     term: u64,
+    to: u64,
     until: Instant,
 }
 
@@ -44,13 +45,7 @@ impl Cluster {
         let own = self.identity().node_id;
         let mut watch = self.watch_server();
         let term = server_of(&watch).vote.leader_id.term;
-        let until = Instant::now() + TRANSFER_TIMEOUT;
-        *self.transfer.lock() = Some(Transfer { term, until });
-        self.raft()
-            .trigger()
-            .transfer_leader(target)
-            .await
-            .map_err(|e| ClusterError::unavailable(e.to_string()))?;
+        let until = self.begin_transfer(term, target).await?;
         // If nobody takes over, this node gives its term up, and an election follows.
         let deadline = until + self.timing().lease * 3;
         loop {
@@ -78,9 +73,20 @@ impl Cluster {
         }
     }
 
+    /// Tells `to` to take over from the leader of `term`, which is this node; by when it has to have done so.
+    async fn begin_transfer(&self, term: u64, to: u64) -> Result<Instant, ClusterError> {
+        let until = Instant::now() + TRANSFER_TIMEOUT;
+        *self.transfer.lock() = Some(Transfer { term, to, until });
+        let told = self.raft().trigger().transfer_leader(to).await;
+        told.map_err(|e| ClusterError::unavailable(e.to_string()))?;
+        Ok(until)
+    }
+
     /// Gives up the term of a transfer that did not end in time, whoever asked for it, and whether or not he still waits.
     ///
-    /// The node votes for itself in the next term, which ends its leadership as any later vote does, and stands for election like the others.
+    /// The node votes for the successor in the next term, which ends its leadership as any later vote does, and stands for election like the
+    /// others. Not for itself: Raft takes that for a leader's own vote, lets it lead on without heartbeats, and never lets it stand again, though
+    /// the others may need its log to elect anybody.
     pub(crate) async fn end_overdue_transfer(&self) {
         let metrics = self.metrics();
         let overdue = {
@@ -91,22 +97,24 @@ impl Cluster {
             if metrics.current_term != pending.term || !self.raft().is_leader() {
                 *transfer = None;
             }
-            transfer.is_some() && Instant::now() >= pending.until
+            transfer.filter(|pending| Instant::now() >= pending.until)
         };
-        if !overdue {
+        let Some(Transfer { to, .. }) = overdue else {
             return;
-        }
+        };
         warn!(
             term = metrics.current_term,
             "the successor did not take over: giving up this term"
         );
-        let vote = Vote::new(metrics.current_term + 1, metrics.id);
+        let vote = Vote::new(metrics.current_term + 1, to);
         let mut request = VoteRequest::new(vote, self.shared().log.last_log_id());
         // Authorised by the leader that the request unseats: itself.
         request.leadership_transfer = true;
-        // Tried again until the term has changed.
-        if let Err(error) = self.raft().vote(request).await {
-            warn!(%error, "the term was not given up");
+        // Tried again until the term has changed. A vote waits for the disk, which may hang, and the role is not to be watched by nobody.
+        match tokio::time::timeout(self.timing().lease, self.raft().vote(request)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => warn!(%error, "the term was not given up"),
+            Err(_) => warn!("the term is not given up yet: the vote for it is not on the disk"),
         }
     }
 
@@ -124,7 +132,13 @@ impl Cluster {
             to,
             "a quorum does not answer in time for a primary: giving way"
         );
-        if let Err(error) = self.raft().trigger().transfer_leader(to).await {
+        self.give_way_to(to).await;
+    }
+
+    /// As [`Cluster::give_way`], to this voter.
+    pub(crate) async fn give_way_to(&self, to: u64) {
+        let term = server_of(&self.watch_server()).vote.leader_id.term;
+        if let Err(error) = self.begin_transfer(term, to).await {
             warn!(%error, "not given way");
         }
     }
