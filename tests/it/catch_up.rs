@@ -70,19 +70,10 @@ fn a_blank_learner_is_brought_up_after_the_log_was_purged() {
     run("blank-learner", Weight::Heavy, async |scratch| {
         let mut cluster = cluster(scratch).await?;
         churn(&cluster, ENTRIES).await?;
-        cluster.local.start_joining(4)?;
-        let addr = cluster.local.node(4).addr.clone();
-        let admin = cluster.ops().admin();
-        wait::until("the node is added", PATIENCE, async || {
-            admin.add_member(4, &addr).await
-        })
-        .await?;
+        cluster.join(4).await?;
         // Nobody stops writing for it.
         churn(&cluster, 600).await?;
-        wait::until("it is promoted", PATIENCE, async || {
-            admin.promote_member(4).await
-        })
-        .await?;
+        cluster.promote(4).await?;
         all_same(&cluster).await?;
         installed_snapshot(&cluster, 4)
     });

@@ -209,15 +209,8 @@ fn a_node_that_lost_its_disk_does_not_vote_and_comes_back_by_remove_and_add() {
         std::fs::remove_dir_all(&cluster.local.node(lost).data_dir)?;
         configure(&cluster, lost, joining)?;
         cluster.restart(lost)?;
-        let addr = cluster.local.node(lost).addr.clone();
-        wait::until("the node is added", PATIENCE, async || {
-            admin.add_member(lost, &addr).await
-        })
-        .await?;
-        wait::until("the node is promoted", PATIENCE, async || {
-            admin.promote_member(lost).await
-        })
-        .await?;
+        cluster.add(lost).await?;
+        cluster.promote(lost).await?;
         cluster.primary().await?;
         cluster.check_same("app").await?;
         ensure!(count(&cluster).await? >= 10);

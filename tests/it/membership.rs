@@ -10,23 +10,12 @@ use halite_tests::program;
 use halite_tests::scratch::{Weight, run};
 use halite_tests::wait;
 
-async fn add(cluster: &mut TestCluster, id: u64) -> Result<()> {
-    cluster.local.start_joining(id)?;
-    let addr = cluster.local.node(id).addr.clone();
-    let admin = cluster.ops().admin();
-    wait::until("the node is added", PATIENCE, async || {
-        admin.add_member(id, &addr).await
-    })
-    .await?;
-    Ok(())
-}
-
 #[test]
 fn a_blank_node_joins_under_load_catches_up_votes_and_leads() {
     run("join", Weight::Light, async |scratch| {
         let mut cluster = TestCluster::start(scratch, |_| {}).await?;
         let mut load = Load::start(&cluster, LoadOptions::new(1)).await?;
-        add(&mut cluster, 4).await?;
+        cluster.join(4).await?;
         wait::until("it is a learner", PATIENCE, async || {
             match cluster.node_status(4).await.map(|s| s.role()) {
                 Ok(Role::Learner) => Ok(()),
@@ -35,10 +24,7 @@ fn a_blank_node_joins_under_load_catches_up_votes_and_leads() {
         })
         .await?;
         let admin = cluster.ops().admin();
-        wait::until("it is promoted", PATIENCE, async || {
-            admin.promote_member(4).await
-        })
-        .await?;
+        cluster.promote(4).await?;
         let led = admin.transfer_leadership(Some(4)).await?;
         ensure!(led == 4, "node {led} leads");
         {
@@ -56,12 +42,9 @@ fn a_blank_node_joins_under_load_catches_up_votes_and_leads() {
 fn a_removed_node_stops_serving_and_disturbs_nobody() {
     run("removed", Weight::Light, async |scratch| {
         let mut cluster = TestCluster::start(scratch, |_| {}).await?;
-        add(&mut cluster, 4).await?;
+        cluster.join(4).await?;
         let admin = cluster.ops().admin();
-        wait::until("it is promoted", PATIENCE, async || {
-            admin.promote_member(4).await
-        })
-        .await?;
+        cluster.promote(4).await?;
         let app = cluster.ops().database("app");
         app.execute("CREATE TABLE t (a)", ()).await?;
         let leader = cluster.primary().await?;
@@ -197,12 +180,7 @@ fn a_removal_that_would_leave_no_majority_is_refused_and_the_cluster_goes_on() {
         let mut cluster = TestCluster::start(scratch, |_| {}).await?;
         let app = cluster.ops().database("app");
         app.execute("CREATE TABLE t (a)", ()).await?;
-        let primary = cluster.primary().await?;
-        let others: Vec<u64> = cluster
-            .ids()
-            .into_iter()
-            .filter(|id| *id != primary)
-            .collect();
+        let (primary, others) = cluster.roles().await?;
         let (dead, alive) = (others[0], others[1]);
         cluster.kill(dead)?;
         let admin = cluster.ops().admin();
@@ -234,12 +212,7 @@ fn a_forced_removal_waits_for_the_dead_voter_and_is_finished_by_repeating_it() {
         let mut cluster = TestCluster::start(scratch, |_| {}).await?;
         let app = cluster.ops().database("app");
         app.execute("CREATE TABLE t (a)", ()).await?;
-        let primary = cluster.primary().await?;
-        let others: Vec<u64> = cluster
-            .ids()
-            .into_iter()
-            .filter(|id| *id != primary)
-            .collect();
+        let (primary, others) = cluster.roles().await?;
         let (dead, alive) = (others[0], others[1].to_string());
         cluster.kill(dead)?;
         let via = cluster.local.node(primary).addr.clone();
@@ -284,7 +257,7 @@ fn a_forced_removal_waits_for_the_dead_voter_and_is_finished_by_repeating_it() {
 fn a_dead_learner_is_not_promoted() {
     run("dead-learner", Weight::Light, async |scratch| {
         let mut cluster = TestCluster::start(scratch, |_| {}).await?;
-        add(&mut cluster, 4).await?;
+        cluster.join(4).await?;
         cluster.settle("app").await?;
         cluster.kill(4)?;
         let admin = cluster.ops().admin();
@@ -317,11 +290,8 @@ fn an_address_that_is_nobodys_or_somebody_elses_is_refused_and_leaves_no_trace()
         }
         ensure!(members(&cluster).await? == before);
         // Nothing of it stands in the way of the real node 9.
-        add(&mut cluster, 9).await?;
-        wait::until("it is promoted", PATIENCE, async || {
-            admin.promote_member(9).await
-        })
-        .await?;
+        cluster.join(9).await?;
+        cluster.promote(9).await?;
         Ok(())
     });
 }
@@ -332,13 +302,8 @@ fn leadership_is_not_handed_to_a_voter_that_does_not_answer() {
         let mut cluster = TestCluster::start(scratch, |_| {}).await?;
         let app = cluster.ops().database("app");
         app.execute("CREATE TABLE t (a)", ()).await?;
-        let primary = cluster.primary().await?;
+        let (primary, others) = cluster.roles().await?;
         let term = cluster.node_status(primary).await?.term;
-        let others: Vec<u64> = cluster
-            .ids()
-            .into_iter()
-            .filter(|id| *id != primary)
-            .collect();
         let (silent, alive) = (others[0], others[1]);
         let admin = cluster.ops().admin();
         for frozen in [true, false] {
@@ -375,7 +340,7 @@ fn two_operators_at_once_are_put_in_order() {
     run("two-operators", Weight::Light, async |scratch| {
         let mut cluster = TestCluster::start(scratch, |_| {}).await?;
         for id in [4, 5] {
-            add(&mut cluster, id).await?;
+            cluster.join(id).await?;
         }
         cluster.settle("app").await?;
         let (one, two) = (cluster.client().await?, cluster.client().await?);
@@ -404,11 +369,7 @@ fn two_operators_at_once_are_put_in_order() {
                 cluster.kill(id)?;
                 std::fs::remove_dir_all(&cluster.local.node(id).data_dir)?;
                 cluster.restart(id)?;
-                let addr = cluster.local.node(id).addr.clone();
-                wait::until("it is added again", PATIENCE, async || {
-                    one.add_member(id, &addr).await
-                })
-                .await?;
+                cluster.add(id).await?;
             }
         }
         Ok(())
@@ -441,15 +402,8 @@ fn a_peer_that_is_behind_does_not_shut_out_a_node_that_was_added_again() {
         std::fs::remove_dir_all(&cluster.local.node(4).data_dir)?;
         super::identity::configure(&cluster, 4, super::identity::joining)?;
         cluster.restart(4)?;
-        let addr = cluster.local.node(4).addr.clone();
-        wait::until("it is added again", PATIENCE, async || {
-            admin.add_member(4, &addr).await
-        })
-        .await?;
-        wait::until("it is promoted", PATIENCE, async || {
-            admin.promote_member(4).await
-        })
-        .await?;
+        cluster.add(4).await?;
+        cluster.promote(4).await?;
         wait::until("it leads", PATIENCE, async || {
             match admin.transfer_leadership(Some(4)).await {
                 Ok(4) => Ok(()),

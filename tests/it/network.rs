@@ -56,10 +56,9 @@ impl Networked {
 
     /// The primary and the two others.
     async fn roles(&self) -> Result<(u64, [u64; 2])> {
-        let primary = self.cluster.primary().await?;
-        let mut others = self.cluster.ids().into_iter().filter(|id| *id != primary);
-        let (a, b) = others.next().zip(others.next()).context("three nodes")?;
-        Ok((primary, [a, b]))
+        let (primary, others) = self.cluster.roles().await?;
+        let others = others.try_into().ok().context("three nodes")?;
+        Ok((primary, others))
     }
 
     /// Nobody was elected without need.

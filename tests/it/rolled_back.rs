@@ -74,15 +74,8 @@ async fn mend(cluster: &mut TestCluster, id: u64) -> Result<()> {
     );
     configure(cluster, id, joining)?;
     cluster.restart(id)?;
-    let addr = cluster.local.node(id).addr.clone();
-    wait::until("the node is added", PATIENCE, async || {
-        admin.add_member(id, &addr).await
-    })
-    .await?;
-    wait::until("the node is promoted", PATIENCE, async || {
-        admin.promote_member(id).await
-    })
-    .await?;
+    cluster.add(id).await?;
+    cluster.promote(id).await?;
     cluster.primary().await?;
     cluster.check_same("app").await?;
     Ok(())

@@ -169,6 +169,53 @@ impl TestCluster {
         follower.context("a node beside the primary")
     }
 
+    /// The primary and the other nodes, awake or not, in the order of their ids.
+    ///
+    /// # Errors
+    /// There is no primary.
+    pub async fn roles(&self) -> Result<(u64, Vec<u64>)> {
+        let primary = self.primary().await?;
+        let mut others = self.ids();
+        others.retain(|id| *id != primary);
+        Ok((primary, others))
+    }
+
+    /// Starts a blank node, and waits until it is a learner of the cluster.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn join(&mut self, id: u64) -> Result<()> {
+        self.local.start_joining(id)?;
+        self.add(id).await
+    }
+
+    /// Waits until a node that runs, and waits to join, is a learner of the cluster.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn add(&self, id: u64) -> Result<()> {
+        let addr = self.local.node(id).addr.clone();
+        let admin = self.ops().admin();
+        wait::until("the node is added", PATIENCE, async || {
+            admin.add_member(id, &addr).await
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Waits until a learner is a voter.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn promote(&self, id: u64) -> Result<()> {
+        let admin = self.ops().admin();
+        wait::until("the node is promoted", PATIENCE, async || {
+            admin.promote_member(id).await
+        })
+        .await?;
+        Ok(())
+    }
+
     /// Waits until every node that is awake stands at the same position of a database, without trouble; the TXID.
     ///
     /// # Errors

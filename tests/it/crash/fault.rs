@@ -50,12 +50,7 @@ impl Fault {
 
     /// Does it, and undoes it.
     pub(crate) async fn inflict(self, cluster: &mut TestCluster) -> Result<()> {
-        let primary = cluster.primary().await?;
-        let others: Vec<u64> = cluster
-            .ids()
-            .into_iter()
-            .filter(|id| *id != primary)
-            .collect();
+        let (primary, others) = cluster.roles().await?;
         match self {
             Self::KillPrimary(ms) => kill(cluster, &[primary], ms).await,
             Self::KillFollower(ms) => kill(cluster, &others[..1], ms).await,
