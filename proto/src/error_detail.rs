@@ -1,4 +1,4 @@
-//! An [`Error`](crate::v1::Error) as a gRPC status and back.
+//! An [`Error`] as a gRPC status and back.
 
 use prost::Message;
 use tonic::metadata::MetadataValue;
@@ -38,6 +38,18 @@ pub fn from_status(status: &Status) -> Option<Error> {
     Error::decode(detail).ok()
 }
 
+/// The call never left this process: there was no connection.
+pub fn is_unsent(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +64,12 @@ mod tests {
         };
         assert_eq!(from_status(&to_status(&error)), Some(error));
         assert_eq!(from_status(&Status::internal("other")), None);
+    }
+
+    #[test]
+    fn what_no_connection_was_there_for_was_not_sent() {
+        let refused = tonic::ConnectError(Box::from("connection refused"));
+        assert!(is_unsent(&Status::from_error(Box::new(refused))));
+        assert!(!is_unsent(&Status::unavailable("tcp connect error")));
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::error::OpenError;
 
@@ -71,6 +72,11 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// How long the next `sync` is to take, for disks that only pretend.
     fn sync_delay(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// Says while the disk hangs, for disks that only pretend: no `sync` is begun then.
+    fn hanging(&self) -> Option<watch::Receiver<bool>> {
+        None
     }
 
     fn get(&self, family: Family, key: &[u8]) -> io::Result<Option<Bytes>>;

@@ -149,7 +149,7 @@ mod tests {
 
     fn entries() -> Vec<Entry> {
         let member = Member {
-            addr: "10.0.0.1:7000".into(),
+            addr: "10.0.0.1:7420".into(),
             name: "a".into(),
         };
         let membership =

@@ -23,8 +23,7 @@ pub enum OpenError {
     },
     /// Writes that had been flushed are missing, although what is left reads well.
     #[error(
-        "log directory {} lost flushed writes: found_sequence={found}, flushed_sequence={flushed}; \
-         do not let this node vote with it, rebuild it from its peers",
+        "log directory {} lost flushed writes: found_sequence={found}, flushed_sequence={flushed}",
         dir.display()
     )]
     LostWrites {

@@ -13,7 +13,7 @@
 //! Neither is ever ahead of the truth, so there is no false alarm. What both miss is damage to the very last flushed batch
 //! together with a power loss, which no log can tell from a torn write.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -102,6 +102,19 @@ impl FlushedMark {
         Ok(Self { file })
     }
 
+    /// Takes the log for this store, as long as it is open; false if another store has it.
+    pub(crate) fn lock(&self) -> io::Result<bool> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    pub(crate) fn unlock(&self) -> io::Result<()> {
+        self.file.unlock()
+    }
+
     /// The number last stored; `None` if there is none, or if a crash tore it.
     pub(crate) fn read(&self) -> io::Result<Option<u64>> {
         let mut mark = [0; MARK_BYTES];
@@ -145,6 +158,7 @@ mod tests {
         assert_eq!(None, mark.read().unwrap());
         mark.store(77).unwrap();
         assert_eq!(Some(77), FlushedMark::open(&path).unwrap().read().unwrap());
+        assert!(mark.lock().unwrap() && !FlushedMark::open(&path).unwrap().lock().unwrap());
         mark.file.write_all_at(b"x", 6).unwrap();
         assert_eq!(None, mark.read().unwrap());
     }

@@ -52,7 +52,7 @@ mod tail;
 mod writer;
 
 pub use error::{LogError, OpenError};
-pub use mem_disk::{Crash, FlushFate, FlushInfo, MemDisk};
+pub use mem_disk::{Crash, FlushFate, FlushInfo, MemDisk, MemDiskImage};
 pub use meta_key::{InvalidMetaKey, MetaKey};
 pub use raft_types::{
     Entry, EntryPayload, LogId, Member, Membership, OnComplete, Payload, Reply, Rt, TypeConfig,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::backend::{Backend, Change, Durability, Family};
 use crate::entry_record;
@@ -80,7 +82,15 @@ struct Disk {
     faults: Option<Faults>,
     /// Fate of the write that the next sync completes.
     pending: Option<FlushFate>,
+    /// Bytes of the batches that the next sync brings to the disk.
+    pending_bytes: u64,
+    bandwidth: Option<NonZeroU64>,
+    hanging: watch::Sender<bool>,
 }
+
+/// What is durable on a disk at one moment.
+#[derive(Clone, Default)]
+pub struct MemDiskImage(Tables);
 
 #[derive(Clone)]
 enum Written {
@@ -105,6 +115,18 @@ impl MemDisk {
         self.disk.lock().faults = None;
     }
 
+    /// From now on a sync takes as long as the bytes written since the one before need at so many bytes a second, beside what
+    /// the faults say; `None`: no time.
+    pub fn set_bandwidth(&self, bytes_per_s: Option<NonZeroU64>) {
+        self.disk.lock().bandwidth = bytes_per_s;
+    }
+
+    /// While it hangs, no sync ends: neither well nor with an error. A power loss does not end it. What a lane writes in place
+    /// ([`LogStore::meta_put_blocking`](crate::LogStore::meta_put_blocking)) does not wait, since nothing in a simulation may block.
+    pub fn set_hanging(&self, hanging: bool) {
+        self.disk.lock().hanging.send_replace(hanging);
+    }
+
     /// Batches that a power loss now would put at stake.
     pub fn unsynced_batches(&self) -> usize {
         self.disk.lock().unsynced.len()
@@ -125,6 +147,20 @@ impl MemDisk {
         disk.crashes += 1;
         disk.in_use = false;
         disk.pending = None;
+        disk.pending_bytes = 0;
+    }
+
+    /// A copy of what is durable.
+    pub fn image(&self) -> MemDiskImage {
+        MemDiskImage(self.disk.lock().durable.clone())
+    }
+
+    /// From now on this is all that the disk holds. A store that was open on it gets errors, as after [`crash`](Self::crash).
+    pub fn put_back(&self, image: &MemDiskImage) {
+        self.crash(Crash::DropUnsynced);
+        let disk = &mut *self.disk.lock();
+        disk.durable = image.0.clone();
+        disk.current = image.0.clone();
     }
 
     /// Flips one bit of the stored entry at `index`; answers whether there is one. A store that is open serves the entry
@@ -170,6 +206,7 @@ impl Disk {
             apply(&mut self.durable, &batch);
         }
         self.pending = None;
+        self.pending_bytes = 0;
     }
 
     fn sync(&mut self, fate: FlushFate) -> io::Result<()> {
@@ -228,6 +265,7 @@ impl Backend for MemBackend {
             if let FlushFate::WriteFails(kind) = fate {
                 return Err(io::Error::new(kind, "injected fault: write failed"));
             }
+            disk.pending_bytes += info.bytes as u64;
             let batch: Vec<_> = changes.iter().map(written).collect();
             apply(&mut disk.current, &batch);
             disk.unsynced.push_back(batch);
@@ -252,10 +290,20 @@ impl Backend for MemBackend {
     }
 
     fn sync_delay(&self) -> Duration {
-        match self.disk.disk.lock().pending {
+        let disk = self.disk.disk.lock();
+        let fault = match disk.pending {
             Some(FlushFate::Done { delay } | FlushFate::SyncFails { delay, .. }) => delay,
             _ => Duration::ZERO,
-        }
+        };
+        fault
+            + disk.bandwidth.map_or(Duration::ZERO, |bytes_per_s| {
+                let us = disk.pending_bytes.saturating_mul(1_000_000) / bytes_per_s;
+                Duration::from_micros(us)
+            })
+    }
+
+    fn hanging(&self) -> Option<watch::Receiver<bool>> {
+        Some(self.disk.disk.lock().hanging.subscribe())
     }
 
     fn get(&self, family: Family, key: &[u8]) -> io::Result<Option<Bytes>> {

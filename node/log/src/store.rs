@@ -27,10 +27,13 @@ use shared::Shared;
 
 pub use range_reader::RangeReader;
 
-/// Operations waiting for the writer.
-const QUEUE_OPS_MAX: usize = 1024;
-/// Bytes of entries waiting for the writer.
-const QUEUE_BYTES_MAX: u32 = 64 << 20;
+/// Operations waiting for the writer. As many as Raft queues: whoever hands it entries bounds them by their bytes.
+const QUEUE_OPS_MAX: usize = 65_536;
+/// What logs began with.
+const FORMAT_FIRST: u64 = 1;
+/// Bytes of entries waiting for the writer. Those who hand entries to Raft stay far below; it is the last resort against a full memory,
+/// and costs heartbeats when it is reached, since Raft's core waits.
+const QUEUE_BYTES_MAX: u32 = 256 << 20;
 
 /// A value of the node to store, or `None` to remove it.
 pub type MetaChange = (MetaKey, Option<Bytes>);
@@ -42,12 +45,15 @@ pub struct LogOptions {
     /// Bytes of recent entries kept in memory, so that replication and apply do not read the disk. Entries that are not yet
     /// on disk are kept beyond it.
     pub cache_bytes: usize,
+    /// Format numbers that the caller understands: a log that holds another one is not opened, a new one gets the first.
+    pub formats: RangeInclusive<u64>,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
         Self {
             cache_bytes: 64 << 20,
+            formats: FORMAT_FIRST..=FORMAT_FIRST,
         }
     }
 }
@@ -97,6 +103,7 @@ struct Inner {
     shared: Arc<Shared>,
     queue: mpsc::Sender<Op>,
     room: Arc<Semaphore>,
+    formats: RangeInclusive<u64>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -139,8 +146,8 @@ impl LogStore {
         options: &LogOptions,
         in_place: bool,
     ) -> Result<(Self, Writer), OpenError> {
-        shared::check_format(&*backend, dir)?;
-        let shared = Shared::load(backend, options.cache_bytes, in_place)
+        let format = shared::check_format(&*backend, dir, &options.formats)?;
+        let shared = Shared::load(backend, options.cache_bytes, in_place, format)
             .map_err(|error| shared::open_error(dir.to_owned(), error))?;
         let shared = Arc::new(shared);
         let (queue, ops) = mpsc::channel(QUEUE_OPS_MAX);
@@ -150,6 +157,7 @@ impl LogStore {
             shared,
             queue,
             room,
+            formats: options.formats.clone(),
             thread: Mutex::new(None),
         };
         Ok((
@@ -224,6 +232,16 @@ impl LogStore {
             first_index: tail.range().start,
             end_index: tail.range().end,
         }
+    }
+
+    /// The number of the batch that is being written and synced at this moment, if one is. Whoever finds the same number for seconds
+    /// looks at a disk that hangs.
+    pub fn writing(&self) -> Option<u64> {
+        let counters = &self.inner.shared.counters;
+        // In this order: a batch that ends in between is not taken for one that lasts.
+        let ended = counters.batches_ended.load(Ordering::Acquire);
+        let begun = counters.batches_begun.load(Ordering::Acquire);
+        (begun > ended).then_some(begun)
     }
 
     /// The failure that stopped the store, if one did.
@@ -314,6 +332,33 @@ impl LogStore {
         })
     }
 
+    /// The format numbers that it was opened with.
+    pub fn formats(&self) -> RangeInclusive<u64> {
+        self.inner.formats.clone()
+    }
+
+    /// The format number of this log.
+    pub fn format(&self) -> u64 {
+        self.inner.shared.format.load(Ordering::Acquire)
+    }
+
+    /// Raises the format number, durably: who does not understand it does not open this log any more. Never lowers it.
+    pub async fn raise_format(&self, format: u64) -> Result<(), LogError> {
+        if format <= self.format() {
+            return Ok(());
+        }
+        let value = Bytes::copy_from_slice(&format.to_le_bytes());
+        let changes = vec![(shared::KEY_FORMAT.to_owned(), Some(value))];
+        self.call(|done| Op::Meta {
+            changes,
+            sync: true,
+            done,
+        })
+        .await?;
+        self.inner.shared.format.fetch_max(format, Ordering::AcqRel);
+        Ok(())
+    }
+
     /// Opens the disk anew after a failure and takes over what is there. The `Raft` that ran on the store must be shut down
     /// before; a new one can start after. Entries that were appended and not flushed may be gone.
     ///
@@ -352,6 +397,41 @@ impl LogStore {
             .await
             .map_err(|_| LogError::Closed)?;
         result.await.map_err(|_| LogError::Closed)?
+    }
+
+    /// Queues a purge, and waits for it only where it reaches over the log's end: what comes behind it is another log then. Else the entries
+    /// are gone from memory at once, and from the disk when the writer comes to it: an older purge pointer only means more entries.
+    async fn enqueue_purge(&self, upto: LogId) -> Result<(), LogError> {
+        let (done, result) = oneshot::channel();
+        let slot = self
+            .inner
+            .queue
+            .reserve()
+            .await
+            .map_err(|_| LogError::Closed)?;
+        let past_end = {
+            let mut tail = self.inner.shared.tail.lock();
+            let range = tail.range();
+            let first = upto.index + 1;
+            let past_end = first >= range.end;
+            let purged_bytes = tail
+                .bytes_from(range.start)
+                .saturating_sub(tail.bytes_from(first.max(range.start)));
+            if !past_end && tail.failed.is_none() {
+                tail.purge(upto);
+            }
+            slot.send(Op::Purge {
+                upto,
+                purged_bytes,
+                past_end,
+                done,
+            });
+            past_end
+        };
+        if past_end {
+            return result.await.map_err(|_| LogError::Closed)?;
+        }
+        Ok(())
     }
 
     async fn enqueue_append(

@@ -1,7 +1,7 @@
 //! What the store knows without asking the disk: the log's bounds, the vote, and the newest entries.
 //!
-//! Pure: no I/O, no waiting. The store keeps it behind one lock that is held for moments only. `append` adds to it; every other
-//! change is made by the writer, after the change is on disk.
+//! Pure: no I/O, no waiting. The store keeps it behind one lock that is held for moments only. `append` adds to it, and a purge within the
+//! log takes from it, when they are queued; every other change is made by the writer, after the change is on disk.
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -20,8 +20,9 @@ use crate::stored_value::{encode_log_id, encode_vote, seal};
 
 /// Operations in one batch.
 const GROUP_OPS_MAX: usize = 1024;
-/// Bytes in one batch, give or take one operation. Beyond this the fsync's fixed cost no longer matters, its length does.
-const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Bytes in one batch, give or take one operation. Beyond this the fsync's fixed cost no longer matters, its length does: what comes
+/// behind it, a vote for example, waits for it.
+const GROUP_BYTES_MAX: usize = 2 << 20;
 
 pub(crate) type Done<E = LogError> = oneshot::Sender<Result<(), E>>;
 
@@ -39,6 +40,10 @@ pub(crate) enum Op {
     },
     Purge {
         upto: LogId,
+        /// Bytes of the entries that it took.
+        purged_bytes: u64,
+        /// Nothing of the log is left.
+        past_end: bool,
         done: Done,
     },
     Vote {
@@ -95,6 +100,7 @@ impl Writer {
     pub(crate) fn run_on_thread(mut self) {
         while let Some(op) = self.queue.blocking_recv() {
             let (ops, then) = self.take_group(op);
+            self.shared.counters.begin_batch();
             let group = self.prepare(ops, Durability::Now);
             let result = match &group {
                 Ok(group) if group.changes.is_empty() => Ok(()),
@@ -102,6 +108,7 @@ impl Writer {
                 Err(_) => Ok(()),
             };
             self.complete(group, result);
+            self.shared.counters.end_batch();
             if self.exclusive(then) {
                 return;
             }
@@ -113,6 +120,7 @@ impl Writer {
     pub(crate) async fn run_as_task(mut self) {
         while let Some(op) = self.queue.recv().await {
             let (ops, then) = self.take_group(op);
+            self.shared.counters.begin_batch();
             let group = self.prepare(ops, Durability::AtNextSync);
             let result = match &group {
                 Ok(group) if group.changes.is_empty() => Ok(()),
@@ -120,6 +128,7 @@ impl Writer {
                 Err(_) => Ok(()),
             };
             self.complete(group, result);
+            self.shared.counters.end_batch();
             if self.exclusive(then) {
                 return;
             }
@@ -137,6 +146,10 @@ impl Writer {
         let delay = self.shared.backend.sync_delay();
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
+        }
+        if let Some(mut hanging) = self.shared.backend.hanging() {
+            // A disk that is gone hangs nobody.
+            let _ = hanging.wait_for(|hanging| !hanging).await;
         }
         self.shared.backend.sync()
     }
@@ -218,9 +231,14 @@ impl Writer {
                 });
                 Ok(true)
             }
-            Op::Purge { upto, .. } => {
+            Op::Purge {
+                upto,
+                purged_bytes,
+                past_end,
+                ..
+            } => {
                 changes.push(put(Family::Meta, shared::KEY_PURGED, &encode_log_id(upto)));
-                Ok(self.plan_purge(*upto, group))
+                Ok(self.plan_purge(*upto, *purged_bytes, group) || *past_end)
             }
             Op::Vote { vote, .. } => {
                 #[cfg(feature = "planted-bugs")]
@@ -259,17 +277,12 @@ impl Writer {
 
     /// A purge is synced when it jumps over the log's end (a snapshot was installed: the flushed index moves with it), or when
     /// enough has gathered to give files back, which only a durable purge pointer allows.
-    fn plan_purge(&mut self, upto: LogId, group: &mut Group) -> bool {
-        let tail = self.shared.tail.lock();
-        let range = tail.range();
-        let first = upto.index + 1;
-        self.reclaimable_bytes += tail
-            .bytes_from(range.start)
-            .saturating_sub(tail.bytes_from(first.max(range.start)));
+    fn plan_purge(&mut self, upto: LogId, purged_bytes: u64, group: &mut Group) -> bool {
+        self.reclaimable_bytes += purged_bytes;
         if self.reclaimable_bytes >= self.shared.backend.reclaim_step_bytes() {
             group.reclaim_last = Some(upto.index.max(group.reclaim_last.unwrap_or(0)));
         }
-        group.reclaim_last.is_some() || first >= range.end
+        group.reclaim_last.is_some()
     }
 
     fn complete(&mut self, group: Result<Group, (Vec<Op>, LogError)>, result: io::Result<()>) {

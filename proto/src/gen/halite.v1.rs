@@ -67,7 +67,7 @@ pub struct Error {
     /// SQLite's extended result code, 0 if the error is not SQLite's.
     #[prost(int32, tag = "3")]
     pub sqlite_code: i32,
-    /// Which statement of a batch failed, from 0.
+    /// Which statement of a batch failed, from 0; how many it has, if its end failed (a deferred constraint).
     #[prost(uint32, tag = "4")]
     pub statement_index: u32,
     #[prost(message, optional, tag = "5")]
@@ -95,6 +95,10 @@ pub struct SessionRequest {
     /// Another node hands these calls on: a node that is not the primary then answers NOT_PRIMARY instead of handing them on again.
     #[prost(bool, tag = "4")]
     pub forwarded: bool,
+    /// Calls of this stream whose answers nobody waits for any more, after the calls of this message. What has not been committed of them is
+    /// interrupted. They are not sent again.
+    #[prost(uint64, repeated, tag = "5")]
+    pub given_up: ::prost::alloc::vec::Vec<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Call {
@@ -241,7 +245,7 @@ pub mod transaction_request {
 pub struct TransactionBegin {
     #[prost(string, tag = "1")]
     pub database: ::prost::alloc::string::String,
-    /// The whole transaction has to end within this time; 0 and anything above 5,000 mean 5,000.
+    /// The whole transaction has to end within this time; 0, and whatever is longer, mean the primary's limit (`transaction-timeout`).
     #[prost(uint32, tag = "2")]
     pub deadline_ms: u32,
     #[prost(message, optional, tag = "3")]
@@ -257,7 +261,7 @@ pub mod transaction_response {
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Kind {
         #[prost(message, tag = "1")]
-        Begun(super::Null),
+        Begun(super::TransactionBegun),
         #[prost(message, tag = "2")]
         Result(super::StatementResult),
         #[prost(message, tag = "3")]
@@ -268,6 +272,12 @@ pub mod transaction_response {
         #[prost(message, tag = "5")]
         Failure(super::TransactionFailure),
     }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransactionBegun {
+    /// How long it may be open, from now on; 0 from older versions: what was asked for, and at most 5,000.
+    #[prost(uint32, tag = "1")]
+    pub deadline_ms: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransactionCommitted {
@@ -325,6 +335,16 @@ pub struct NodeStatus {
     /// Empty when all is well; otherwise why the node takes no part, and what to do.
     #[prost(string, tag = "20")]
     pub trouble: ::prost::alloc::string::String,
+    /// What is wrong around the node, though it takes part; empty when nothing is.
+    #[prost(string, tag = "21")]
+    pub notice: ::prost::alloc::string::String,
+    /// The cluster's feature level as this node has applied it, and the levels that it can read and write; absent: 1.
+    #[prost(uint32, tag = "30")]
+    pub level: u32,
+    #[prost(uint32, tag = "31")]
+    pub level_min: u32,
+    #[prost(uint32, tag = "32")]
+    pub level_max: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DatabaseStatus {
@@ -347,6 +367,18 @@ pub struct DatabaseStatus {
     pub archived_txid: u64,
     #[prost(uint64, tag = "8")]
     pub wal_bytes: u64,
+    /// What is wrong around the database, though this node holds it and serves it; empty when nothing is.
+    #[prost(string, tag = "9")]
+    pub notice: ::prost::alloc::string::String,
+    /// What keeps the primary from archiving it; empty when nothing does, and on other nodes.
+    #[prost(string, tag = "10")]
+    pub archive_trouble: ::prost::alloc::string::String,
+    /// Where it is archived.
+    #[prost(string, repeated, tag = "11")]
+    pub archive_urls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// With a trouble: it does not pass by itself, another node has to give its pages.
+    #[prost(bool, tag = "12")]
+    pub needs_repair: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchTopologyRequest {}
@@ -361,6 +393,12 @@ pub struct Topology {
     pub members: ::prost::alloc::vec::Vec<MemberInfo>,
     #[prost(string, tag = "4")]
     pub cluster_id: ::prost::alloc::string::String,
+    /// The log entry that made these the members: the larger (term, index) is the newer membership, whoever tells it. Both 0 for the members
+    /// that the cluster was formed with, and from older versions.
+    #[prost(uint64, tag = "5")]
+    pub members_term: u64,
+    #[prost(uint64, tag = "6")]
+    pub members_index: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MemberInfo {
@@ -438,6 +476,73 @@ pub struct ResumeDatabaseResponse {
     #[prost(string, tag = "1")]
     pub trouble: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepairDatabaseRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(enumeration = "repair_database_request::Keep", tag = "2")]
+    pub keep: i32,
+    /// With KEEP_FILE: also where the log's version cannot be had, and committed transactions are lost by it.
+    #[prost(bool, tag = "3")]
+    pub force: bool,
+}
+/// Nested message and enum types in `RepairDatabaseRequest`.
+pub mod repair_database_request {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Keep {
+        Unspecified = 0,
+        /// What is in the primary's file becomes the next transaction.
+        File = 1,
+        /// The primary's file is brought to what its log says.
+        Log = 2,
+    }
+    impl Keep {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "KEEP_UNSPECIFIED",
+                Self::File => "KEEP_FILE",
+                Self::Log => "KEEP_LOG",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "KEEP_UNSPECIFIED" => Some(Self::Unspecified),
+                "KEEP_FILE" => Some(Self::File),
+                "KEEP_LOG" => Some(Self::Log),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepairDatabaseResponse {
+    #[prost(uint64, tag = "1")]
+    pub txid: u64,
+    /// Node and path of a copy of what does not count; no path if it could not be had.
+    #[prost(uint64, tag = "2")]
+    pub node_id: u64,
+    #[prost(string, tag = "3")]
+    pub copy: ::prost::alloc::string::String,
+    /// Why there is no copy.
+    #[prost(string, tag = "4")]
+    pub not_copied: ::prost::alloc::string::String,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListDatabasesRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -500,6 +605,41 @@ pub struct TransferLeadershipRequest {
 pub struct TransferLeadershipResponse {
     #[prost(uint64, tag = "1")]
     pub primary_id: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpgradeRequest {
+    /// Raise the level; refused with UNAVAILABLE or INVALID, and the reason, while a member cannot follow. Otherwise only look.
+    #[prost(bool, tag = "1")]
+    pub finalize: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpgradeResponse {
+    /// The cluster's feature level.
+    #[prost(uint32, tag = "1")]
+    pub level: u32,
+    /// The level that can be finalized, or could but for the members in `blocked`; `level` if there is nothing to finalize.
+    #[prost(uint32, tag = "2")]
+    pub next_level: u32,
+    /// Why the next level cannot be finalized yet; empty if it can, or if there is none.
+    #[prost(string, tag = "3")]
+    pub blocked: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "4")]
+    pub members: ::prost::alloc::vec::Vec<MemberLevels>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MemberLevels {
+    #[prost(uint64, tag = "1")]
+    pub node_id: u64,
+    #[prost(string, tag = "2")]
+    pub addr: ::prost::alloc::string::String,
+    /// Empty if it does not answer.
+    #[prost(string, tag = "3")]
+    pub version: ::prost::alloc::string::String,
+    /// Levels it can read and write; 0 if it does not answer.
+    #[prost(uint32, tag = "4")]
+    pub level_min: u32,
+    #[prost(uint32, tag = "5")]
+    pub level_max: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ImportRequest {
@@ -1748,6 +1888,32 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("halite.v1.Admin", "ResumeDatabase"));
             self.inner.unary(req, path, codec).await
         }
+        /// Brings back a database of which no node has a sound copy, by what is said to count: the file or the log. INVALID while a sound copy is
+        /// left, or may be: nodes are repaired from it by themselves.
+        pub async fn repair_database(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RepairDatabaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RepairDatabaseResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/halite.v1.Admin/RepairDatabase",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("halite.v1.Admin", "RepairDatabase"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn list_members(
             &mut self,
             request: impl tonic::IntoRequest<super::ListMembersRequest>,
@@ -1870,6 +2036,28 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("halite.v1.Admin", "TransferLeadership"));
             self.inner.unary(req, path, codec).await
         }
+        /// The feature level of the cluster, what each member can do, and, if asked for, the level raised to what all can.
+        pub async fn upgrade(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpgradeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpgradeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/halite.v1.Admin/Upgrade");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("halite.v1.Admin", "Upgrade"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Uploads an ordinary SQLite file as a new or empty database.
         pub async fn import(
             &mut self,
@@ -1955,6 +2143,15 @@ pub mod admin_server {
             tonic::Response<super::ResumeDatabaseResponse>,
             tonic::Status,
         >;
+        /// Brings back a database of which no node has a sound copy, by what is said to count: the file or the log. INVALID while a sound copy is
+        /// left, or may be: nodes are repaired from it by themselves.
+        async fn repair_database(
+            &self,
+            request: tonic::Request<super::RepairDatabaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RepairDatabaseResponse>,
+            tonic::Status,
+        >;
         async fn list_members(
             &self,
             request: tonic::Request<super::ListMembersRequest>,
@@ -1993,6 +2190,11 @@ pub mod admin_server {
             tonic::Response<super::TransferLeadershipResponse>,
             tonic::Status,
         >;
+        /// The feature level of the cluster, what each member can do, and, if asked for, the level raised to what all can.
+        async fn upgrade(
+            &self,
+            request: tonic::Request<super::UpgradeRequest>,
+        ) -> std::result::Result<tonic::Response<super::UpgradeResponse>, tonic::Status>;
         /// Uploads an ordinary SQLite file as a new or empty database.
         async fn import(
             &self,
@@ -2267,6 +2469,51 @@ pub mod admin_server {
                     };
                     Box::pin(fut)
                 }
+                "/halite.v1.Admin/RepairDatabase" => {
+                    #[allow(non_camel_case_types)]
+                    struct RepairDatabaseSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::RepairDatabaseRequest>
+                    for RepairDatabaseSvc<T> {
+                        type Response = super::RepairDatabaseResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RepairDatabaseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::repair_database(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RepairDatabaseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/halite.v1.Admin/ListMembers" => {
                     #[allow(non_camel_case_types)]
                     struct ListMembersSvc<T: Admin>(pub Arc<T>);
@@ -2488,6 +2735,49 @@ pub mod admin_server {
                     };
                     Box::pin(fut)
                 }
+                "/halite.v1.Admin/Upgrade" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpgradeSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::UpgradeRequest>
+                    for UpgradeSvc<T> {
+                        type Response = super::UpgradeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpgradeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::upgrade(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpgradeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/halite.v1.Admin/Import" => {
                     #[allow(non_camel_case_types)]
                     struct ImportSvc<T: Admin>(pub Arc<T>);
@@ -2670,6 +2960,11 @@ pub struct IdentifyResponse {
     /// Why this node takes no part; empty when it does.
     #[prost(string, tag = "10")]
     pub stopped: ::prost::alloc::string::String,
+    /// Feature levels that this node can read and write; absent: 1 alone.
+    #[prost(uint32, tag = "20")]
+    pub level_min: u32,
+    #[prost(uint32, tag = "21")]
+    pub level_max: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogId {
@@ -3588,7 +3883,10 @@ pub mod peer_server {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Command {
-    #[prost(oneof = "command::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    /// Level that the cluster stood at when this was written: a node that does not reach so far must not guess what it means. 0 counts as 1.
+    #[prost(uint32, tag = "20")]
+    pub level: u32,
+    #[prost(oneof = "command::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 21")]
     pub kind: ::core::option::Option<command::Kind>,
 }
 /// Nested message and enum types in `Command`.
@@ -3609,6 +3907,8 @@ pub mod command {
         FormCluster(super::FormClusterCommand),
         #[prost(message, tag = "7")]
         ArchiveProgress(super::ArchiveProgressCommand),
+        #[prost(message, tag = "21")]
+        RaiseLevel(super::RaiseLevelCommand),
     }
 }
 /// One transaction of one database, or the closing entry of one that came in chunks.
@@ -3708,6 +4008,15 @@ pub struct RegisterNodeCommand {
 pub struct FormClusterCommand {
     #[prost(string, tag = "1")]
     pub cluster_id: ::prost::alloc::string::String,
+    /// Level that the cluster begins at; 0 counts as 1.
+    #[prost(uint32, tag = "2")]
+    pub level: u32,
+}
+/// From here on, what needs this level may be written. Every member can read it. A level is never lowered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RaiseLevelCommand {
+    #[prost(uint32, tag = "1")]
+    pub level: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ArchiveProgressCommand {
@@ -3752,6 +4061,9 @@ pub struct Catalog {
     /// openraft's last applied membership as JSON.
     #[prost(bytes = "bytes", tag = "8")]
     pub membership: ::prost::bytes::Bytes,
+    /// The cluster's feature level, and with it the version of this catalog; 0 counts as 1.
+    #[prost(uint32, tag = "20")]
+    pub level: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CatalogDatabase {

@@ -17,8 +17,11 @@ use crate::error::OpenError;
 use crate::flushed_mark::{self, FlushedMark};
 
 /// Memtable of the `log` family: one flushed file and one write-ahead log each, which is also the grain in which purged
-/// entries give space back. Small enough that recycling sets in soon after a start.
-const LOG_WRITE_BUFFER_BYTES: usize = 32 << 20;
+/// entries give space back. Small enough that recycling sets in soon after a start, and that a write which has to wait for one to be
+/// flushed waits for moments, also on a slow disk.
+const LOG_WRITE_BUFFER_BYTES: usize = 16 << 20;
+/// Memtables of the `log` family, full ones that are being flushed included.
+const LOG_WRITE_BUFFERS: i32 = 8;
 /// Memtable of the small families.
 const SMALL_WRITE_BUFFER_BYTES: usize = 1 << 20;
 /// Upper bound for the write-ahead logs, and so for the replay at start.
@@ -198,11 +201,16 @@ impl Backend for RocksBackend {
     fn reopen(&self) -> Result<(), OpenError> {
         let mut slot = self.db.write();
         *slot = None;
-        let rocksdb = self.dir.join("rocksdb");
-        let stamped = flushed_mark::greatest_stamp(&rocksdb).map_err(|source| OpenError::Io {
+        let at = |source| OpenError::Io {
             dir: self.dir.clone(),
             source,
-        })?;
+        };
+        // Before anything is read: files come and go under whoever reads the log of another store.
+        if !self.mark.lock().map_err(at)? {
+            let dir = self.dir.clone();
+            return Err(OpenError::InUse { dir });
+        }
+        let stamped = flushed_mark::greatest_stamp(&self.dir.join("rocksdb")).map_err(at)?;
         let db = open_db(&self.dir)?;
         self.check_recovered(&db, stamped)?;
         *slot = Some(db);
@@ -211,6 +219,8 @@ impl Backend for RocksBackend {
 
     fn close(&self) {
         *self.db.write() = None;
+        // If that fails, others have it when this store is dropped.
+        let _ = self.mark.unlock();
     }
 }
 
@@ -223,7 +233,10 @@ fn open_db(dir: &Path) -> Result<DB, OpenError> {
         let dir = dir.to_owned();
         match error.kind() {
             // RocksDB has no kind of its own for this.
-            ErrorKind::IOError if detail.contains("lock") && detail.contains("LOCK") => {
+            ErrorKind::IOError
+                if detail.contains("While lock file")
+                    || detail.contains("lock hold by current process") =>
+            {
                 OpenError::InUse { dir }
             }
             ErrorKind::Corruption => OpenError::Corrupt { dir, detail },
@@ -276,9 +289,9 @@ fn family_options(family: Family, cache: &Cache) -> Options {
     if family == Family::Log {
         table.set_block_size(64 << 10);
         options.set_write_buffer_size(LOG_WRITE_BUFFER_BYTES);
-        options.set_max_write_buffer_number(4);
+        options.set_max_write_buffer_number(LOG_WRITE_BUFFERS);
         options.set_target_file_size_base(LOG_WRITE_BUFFER_BYTES as u64);
-        options.set_max_bytes_for_level_base(8 * LOG_WRITE_BUFFER_BYTES as u64);
+        options.set_max_bytes_for_level_base(16 * LOG_WRITE_BUFFER_BYTES as u64);
         // Flushed files do not overlap: "compaction" out of level 0 only moves them, and makes them reclaimable.
         options.set_level_zero_file_num_compaction_trigger(1);
     } else {

@@ -60,8 +60,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(self.inner.shared.tail.lock().committed)
     }
 
-    /// Returns as soon as the entries are readable and queued. Waits only while the queue is full (64 MiB or 1024
-    /// operations), which is the disk's back-pressure on Raft.
+    /// Returns as soon as the entries are readable and queued: Raft's core, which also answers heartbeats and counts time, must not wait for a
+    /// disk. What pushes back is before Raft: the window of the lanes, and the bytes that a follower takes in. A full queue (256 MiB) is
+    /// the last resort.
     async fn append<I>(
         &mut self,
         entries: I,
@@ -86,7 +87,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
-        Ok(self.call(|done| Op::Purge { upto: log_id, done }).await?)
+        Ok(self.enqueue_purge(log_id).await?)
     }
 }
 

@@ -1,9 +1,9 @@
 //! What the store's handles, its readers and its writer share.
 
 use std::io;
-use std::ops::{ControlFlow, Range};
+use std::ops::{ControlFlow, Range, RangeInclusive};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -19,16 +19,28 @@ use crate::tail::{Loaded, ReadPlan, Tail};
 pub(crate) const KEY_VOTE: &str = "vote";
 pub(crate) const KEY_PURGED: &str = "raft/purged";
 pub(crate) const KEY_COMMITTED: &str = "raft/committed";
-const KEY_FORMAT: &str = "raft/format";
-/// Layout of keys and values; raised when it changes.
-const FORMAT: u64 = 1;
+/// What one has to understand to read this log and its values.
+pub(crate) const KEY_FORMAT: &str = "raft/format";
 
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) groups: AtomicU64,
+    /// Batches that the writer has begun, and those it has ended, well or not.
+    pub(crate) batches_begun: AtomicU64,
+    pub(crate) batches_ended: AtomicU64,
     pub(crate) syncs: AtomicU64,
     pub(crate) appends: AtomicU64,
     pub(crate) entries: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn begin_batch(&self) {
+        self.batches_begun.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn end_batch(&self) {
+        self.batches_ended.fetch_add(1, Ordering::Release);
+    }
 }
 
 pub(crate) struct Shared {
@@ -37,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// Whether blocking calls run in place (simulation) or on tokio's blocking threads.
     pub(crate) in_place: bool,
+    /// The format number on disk.
+    pub(crate) format: AtomicU64,
     flushed: watch::Sender<Option<u64>>,
     cache_bytes: usize,
 }
@@ -46,6 +60,7 @@ impl Shared {
         backend: Arc<dyn Backend>,
         cache_bytes: usize,
         in_place: bool,
+        format: u64,
     ) -> Result<Self, LogError> {
         let loaded = load(&*backend)?;
         let tail = Tail::new(loaded, cache_bytes);
@@ -56,6 +71,7 @@ impl Shared {
             tail: Mutex::new(tail),
             counters,
             in_place,
+            format: AtomicU64::new(format),
             flushed,
             cache_bytes,
         })
@@ -217,14 +233,18 @@ pub(crate) fn open_error(dir: std::path::PathBuf, error: LogError) -> OpenError 
     }
 }
 
-/// Writes the format number into an empty log, and checks it in any other.
-pub(crate) fn check_format(backend: &dyn Backend, dir: &std::path::Path) -> Result<(), OpenError> {
+/// Writes the oldest format number into an empty log, and checks the one in any other; the number.
+pub(crate) fn check_format(
+    backend: &dyn Backend,
+    dir: &std::path::Path,
+    formats: &RangeInclusive<u64>,
+) -> Result<u64, OpenError> {
     let failed = |e| open_error(dir.to_owned(), e);
     match value(backend, Family::Meta, KEY_FORMAT).map_err(failed)? {
         Some(stored) => {
             let format = <[u8; 8]>::try_from(&stored[..]).map_or(u64::MAX, u64::from_le_bytes);
-            if format == FORMAT {
-                Ok(())
+            if formats.contains(&format) {
+                Ok(format)
             } else {
                 Err(OpenError::UnknownFormat {
                     dir: dir.to_owned(),
@@ -233,7 +253,7 @@ pub(crate) fn check_format(backend: &dyn Backend, dir: &std::path::Path) -> Resu
             }
         }
         None => {
-            let head = seal(KEY_FORMAT, &FORMAT.to_le_bytes());
+            let head = seal(KEY_FORMAT, &formats.start().to_le_bytes());
             let key = KEY_FORMAT.as_bytes().to_vec();
             let change = Change::Put {
                 family: Family::Meta,
@@ -243,7 +263,8 @@ pub(crate) fn check_format(backend: &dyn Backend, dir: &std::path::Path) -> Resu
             };
             backend
                 .write(&[change], Durability::Now)
-                .map_err(|e| failed(LogError::Io(e)))
+                .map_err(|e| failed(LogError::Io(e)))?;
+            Ok(*formats.start())
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The simulated disk: power loss, slow and failing flushes.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,6 +40,59 @@ fn slow_flush_keeps_entries_readable_and_the_flushed_index_back() {
         assert_eq!(8, read(&store, 0..10).await.len());
         assert_eq!(Some(4), *store.flushed().borrow());
         assert!(futures::poll!(&mut pending).is_pending());
+    });
+}
+
+#[test]
+fn a_disk_takes_the_time_that_its_bytes_need() {
+    run(async {
+        let disk = MemDisk::new();
+        let store = open(&disk);
+        append(&store, entries(1, 0..5, 10)).await;
+        disk.set_bandwidth(NonZeroU64::new(1));
+        let mut pending = Box::pin(begin_append(&store, entries(1, 5..6, 1000)).await.unwrap());
+        until_unsynced(&disk, 1).await;
+        tokio::task::yield_now().await;
+        assert_eq!(Some(4), *store.flushed().borrow());
+        assert!(futures::poll!(&mut pending).is_pending());
+        disk.set_bandwidth(None);
+        // The sync that has begun keeps its pace; another disk is as fast as before.
+        let fast = MemDisk::new();
+        fast.set_bandwidth(NonZeroU64::new(1 << 30));
+        append(&open(&fast), entries(1, 0..5, 10)).await;
+    });
+}
+
+#[test]
+fn nothing_is_synced_while_a_disk_hangs_and_the_store_says_so() {
+    run(async {
+        let disk = MemDisk::new();
+        let store = open(&disk);
+        append(&store, entries(1, 0..5, 10)).await;
+        // Who appended is told before the batch is over.
+        while store.writing().is_some() {
+            tokio::task::yield_now().await;
+        }
+        disk.set_hanging(true);
+        let mut pending = Box::pin(begin_append(&store, entries(1, 5..6, 10)).await.unwrap());
+        until_unsynced(&disk, 1).await;
+        let doing = store.writing();
+        assert!(doing.is_some());
+        // Raft's core goes on: it appends, and purges what is applied.
+        let mut raft = store.clone();
+        let mut more = Box::pin(begin_append(&store, entries(1, 6..8, 10)).await.unwrap());
+        raft.save_committed(Some(id(1, 4))).await.unwrap();
+        raft.purge(id(1, 2)).await.unwrap();
+        assert_eq!(3..8, store.indexes());
+        assert_eq!(doing, store.writing());
+        assert_eq!(Some(4), *store.flushed().borrow());
+        assert!(futures::poll!(&mut pending).is_pending());
+        disk.set_hanging(false);
+        (&mut pending).await.unwrap().unwrap();
+        (&mut more).await.unwrap().unwrap();
+        assert_eq!(Some(7), *store.flushed().borrow());
+        store.close().await.unwrap();
+        assert_eq!(3..8, open(&disk).indexes());
     });
 }
 

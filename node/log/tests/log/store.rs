@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use halite_log::{LogError, LogOptions, MetaKey, OpenError, Vote};
+use halite_log::{LogError, LogOptions, LogStore, MetaKey, OpenError, Vote};
 use openraft::RaftLogReader;
 use openraft::storage::RaftLogStorage;
 use tokio::time::Instant;
@@ -432,4 +432,48 @@ fn meta_values_are_atomic_listed_and_removed() {
             );
         }
     });
+}
+
+#[test]
+fn raised_format_stays_and_keeps_out_who_does_not_understand_it() {
+    run(async {
+        for disk in TestDisk::both() {
+            let open = |formats| {
+                let mut options = LogOptions::default();
+                options.formats = formats;
+                disk.open_with(options)
+            };
+            let store = open(1..=3).unwrap();
+            assert_eq!(store.format(), 1);
+            store.raise_format(2).await.unwrap();
+            store.raise_format(1).await.unwrap();
+            assert_eq!(store.format(), 2);
+            store.close().await.unwrap();
+            drop(store);
+            for formats in [1..=1, 3..=4] {
+                let refused = open(formats.clone()).err().unwrap();
+                assert!(
+                    matches!(refused, OpenError::UnknownFormat { format: 2, .. }),
+                    "{formats:?}: {refused}"
+                );
+            }
+            let store = open(2..=3).unwrap();
+            assert_eq!(store.format(), 2);
+            store.close().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn log_whose_lock_cannot_be_opened_is_not_called_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(LogStore::open(dir.path(), LogOptions::default()).unwrap());
+    let lock = dir.path().join("rocksdb/LOCK");
+    std::fs::remove_file(&lock).unwrap();
+    // Root may open every file, but no directory as one.
+    std::fs::create_dir(&lock).unwrap();
+    let error = LogStore::open(dir.path(), LogOptions::default())
+        .err()
+        .unwrap();
+    assert!(matches!(error, OpenError::Io { .. }), "{error}");
 }
