@@ -2,21 +2,35 @@
 //!
 //! Each sync interval it merges what is new of each database into one level-0 file, then records the progress as a Raft command, so
 //! that a new primary goes on where the old one stopped. Reads only the log: SQLite and its readers never wait for it. A database
-//! whose first transactions are no longer in the log starts with a snapshot (level 9). Idle databases cost no request.
+//! whose first transactions are no longer in the log starts with a snapshot (level 9), and so does a place that has lost files. Idle databases
+//! cost no request. Beside that, it merges files into higher levels and deletes what is out of date, a few databases at a time. Each database has a place of its own: one that is created anew under a name goes beside what is there.
 
+mod files;
+mod history;
+pub mod place;
 mod sync;
+mod troubles;
+mod upkeep;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use halite_archive::Destinations;
-use tokio::sync::watch;
-use tracing::{debug, warn};
+use halite_archive::{Destinations, Schedule};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, error};
 
 use crate::cluster::Cluster;
 use crate::cluster::role::Role;
+use crate::database::Database;
 use sync::DatabaseArchive;
+use troubles::Task;
+pub(crate) use troubles::Troubles;
+use upkeep::Done;
+
+/// Archives whose files are merged at once: each has some dozen files open, and a buffer for each.
+const UPKEEPS_AT_ONCE: usize = 4;
 
 /// One place that a database is archived to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +50,8 @@ pub struct ArchiverOptions {
     pub own: HashMap<String, Vec<ArchiveTarget>>,
     /// Where all others go, each into a directory of its own below it.
     pub default: Option<ArchiveTarget>,
+    /// How files are merged, and how long they are kept.
+    pub schedule: Schedule,
 }
 
 impl ArchiverOptions {
@@ -56,12 +72,31 @@ impl ArchiverOptions {
         self.default.is_none() && self.own.values().all(Vec::is_empty)
     }
 
-    /// The shortest interval of all targets.
+    /// The shortest interval of all targets, and no longer than a new database may wait for its place.
     fn tick(&self) -> Duration {
         let own = self.own.values().flatten();
         let all = own.chain(&self.default).map(|target| target.sync_interval);
-        all.min().unwrap_or(Duration::from_secs(1))
+        all.fold(NEW_WAITS_AT_MOST, Duration::min)
     }
+}
+
+/// How long a new database waits for its place in the archive: until then `halite status` knows of none.
+const NEW_WAITS_AT_MOST: Duration = Duration::from_secs(1);
+
+/// The archives of this node while it leads.
+struct Archiver {
+    cluster: Arc<Cluster>,
+    options: ArchiverOptions,
+    schedule: Arc<Schedule>,
+    permits: Arc<Semaphore>,
+    /// By database id and address.
+    archives: HashMap<(u64, String), Archive>,
+}
+
+struct Archive {
+    sync: DatabaseArchive,
+    /// One task at most; it ends with this.
+    upkeep: JoinSet<Done>,
 }
 
 /// Runs until `stopping` turns true; syncs once more before it ends, if this node still leads.
@@ -70,60 +105,111 @@ pub(crate) async fn run(
     options: ArchiverOptions,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let mut archives: HashMap<(u64, String), DatabaseArchive> = HashMap::new();
     let mut tick = tokio::time::interval(options.tick());
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut archiver = Archiver {
+        schedule: Arc::new(options.schedule.clone()),
+        cluster,
+        options,
+        permits: Arc::new(Semaphore::new(UPKEEPS_AT_ONCE)),
+        archives: HashMap::new(),
+    };
     loop {
         let last = tokio::select! {
             _ = tick.tick() => false,
             _ = stopping.wait_for(|stopping| *stopping) => true,
         };
-        match cluster.role() {
-            Role::Primary { term } => sync_all(&cluster, &options, &mut archives, term, last).await,
+        match archiver.cluster.role() {
+            Role::Primary { term } => archiver.tend_all(term, last).await,
             // What is known of the destinations may be wrong by the next time this node leads.
-            _ => archives.clear(),
+            _ => {
+                archiver.end_upkeep().await;
+                archiver.archives.clear();
+                archiver.cluster.archive_troubles().forget_all();
+            }
         }
         if last {
+            archiver.end_upkeep().await;
             return;
         }
     }
 }
 
-async fn sync_all(
-    cluster: &Arc<Cluster>,
-    options: &ArchiverOptions,
-    archives: &mut HashMap<(u64, String), DatabaseArchive>,
-    term: u64,
-    now: bool,
-) {
-    for database in cluster.shared().all_databases() {
-        let spec = database.spec();
-        for ArchiveTarget { url, sync_interval } in options.targets(&spec.name) {
-            let archive = match archives.entry((spec.id.get(), url.clone())) {
-                std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-                std::collections::hash_map::Entry::Vacant(new) => {
-                    match options.destinations.open(&url) {
-                        Ok(destination) => {
-                            new.insert(DatabaseArchive::new(url, destination, sync_interval))
-                        }
-                        Err(error) => {
-                            warn!(database = %spec.name, %error, "destination not usable");
-                            continue;
-                        }
+impl Archiver {
+    async fn tend_all(&mut self, term: u64, last: bool) {
+        let cluster = self.cluster.clone();
+        for database in cluster.shared().all_databases() {
+            let spec = database.spec();
+            for ArchiveTarget { url, sync_interval } in self.options.targets(&spec.name) {
+                let key = (spec.id.get(), url);
+                let archive = self.archives.entry(key.clone()).or_insert_with(|| {
+                    let destinations = self.options.destinations.clone();
+                    Archive {
+                        sync: DatabaseArchive::new(destinations, key.1.clone(), sync_interval),
+                        upkeep: JoinSet::new(),
                     }
+                });
+                if last || archive.sync.is_due() {
+                    archive.write_new(&cluster, &database, &key.1, term).await;
                 }
-            };
-            if !now && !archive.is_due() {
-                continue;
-            }
-            match archive.sync(cluster, &database, term).await {
-                Ok(0) => {}
-                Ok(transactions) => debug!(database = %spec.name, transactions, "archived"),
-                Err(error) => {
-                    metrics::counter!("halite_archive_errors_total").increment(1);
-                    warn!(database = %spec.name, %error, "not archived, trying again");
+                if !last {
+                    self.merge_and_delete(&database, &key);
                 }
             }
+        }
+    }
+
+    /// Starts what is due, and takes note of what has been done.
+    fn merge_and_delete(&mut self, database: &Arc<Database>, key: &(u64, String)) {
+        let Some(archive) = self.archives.get_mut(key) else {
+            return;
+        };
+        if let Some(done) = archive.upkeep.try_join_next() {
+            match done {
+                Ok(done) => {
+                    archive.sync.tended(&done);
+                    let troubles = self.cluster.archive_troubles();
+                    let (failed, name) = (done.error.as_ref(), &database.spec().name);
+                    troubles.note(key.0, name, &key.1, Task::Upkeep, failed);
+                }
+                Err(error) => error!(%error, url = key.1, "a task of the archive has ended"),
+            }
+        }
+        if archive.upkeep.is_empty() {
+            let (schedule, permits) = (&self.schedule, &self.permits);
+            let due = archive
+                .sync
+                .upkeep(&self.cluster, database, schedule, permits);
+            if let Some(upkeep) = due {
+                archive.upkeep.spawn(upkeep.run());
+            }
+        }
+    }
+
+    async fn end_upkeep(&mut self) {
+        for archive in self.archives.values_mut() {
+            archive.upkeep.shutdown().await;
+        }
+    }
+}
+
+impl Archive {
+    async fn write_new(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        database: &Arc<Database>,
+        url: &str,
+        term: u64,
+    ) {
+        let spec = database.spec();
+        let synced = self.sync.sync(cluster, database, term).await;
+        let troubles = cluster.archive_troubles();
+        let failed = synced.as_ref().err();
+        troubles.note(spec.id.get(), &spec.name, url, Task::Sync, failed);
+        match synced {
+            Ok(0) => {}
+            Ok(transactions) => debug!(database = %spec.name, transactions, "archived"),
+            Err(_) => metrics::counter!("halite_archive_errors_total").increment(1),
         }
     }
 }

@@ -19,7 +19,7 @@ pub(crate) use upload::header_timestamp;
 pub use upload::{Content, ContentError, ContentWriter, Upload};
 pub use url::{DestinationUrl, UrlError};
 
-use crate::{FileInfo, FileKey, Level};
+use crate::{FileInfo, FileKey, Level, Target};
 
 mod destinations;
 mod error;
@@ -49,6 +49,19 @@ pub trait Destination: Send + Sync + fmt::Debug {
         level: Level,
         seek: Txid,
     ) -> BoxFuture<'_, Result<Vec<FileInfo>, DestinationError>>;
+
+    /// The same files with the timestamps that are in them, where the destination's own may be wrong: a directory that was copied has new ones.
+    ///
+    /// A file whose header cannot be read keeps what it has.
+    ///
+    /// # Errors
+    /// [`DestinationError::Io`], [`DestinationError::Stopped`].
+    fn dated(
+        &self,
+        files: Vec<FileInfo>,
+    ) -> BoxFuture<'_, Result<Vec<FileInfo>, DestinationError>> {
+        Box::pin(std::future::ready(Ok(files)))
+    }
 
     /// Opens a file at byte `offset`, for `len` bytes (`None`: to its end). A range past the end gives what there is.
     ///
@@ -91,4 +104,19 @@ pub async fn list_all(destination: &dyn Destination) -> Result<Vec<FileInfo>, De
         files.append(&mut destination.list(level, Txid::ZERO).await?);
     }
     Ok(files)
+}
+
+/// The files from which a restore to `target` is planned: all, with exact times if it goes by time.
+///
+/// # Errors
+/// What [`Destination::list`] gives.
+pub async fn list_for(
+    destination: &dyn Destination,
+    target: Target,
+) -> Result<Vec<FileInfo>, DestinationError> {
+    let files = list_all(destination).await?;
+    match target {
+        Target::Timestamp(_) => destination.dated(files).await,
+        Target::Latest | Target::Txid(_) => Ok(files),
+    }
 }

@@ -189,6 +189,14 @@ fn txid_error(files: &[FileInfo], txid: Txid, reached: Txid) -> PlanError {
         return gap(files, reached);
     }
     let points = restore_points(files);
+    let is_before = |oldest: &&RestorePoint| !txid.is_zero() && txid < oldest.txid;
+    if let Some(oldest) = points.first().filter(is_before) {
+        return PlanError::BeforeOldest {
+            txid,
+            oldest: oldest.txid,
+            timestamp: oldest.timestamp,
+        };
+    }
     let position = points.partition_point(|point| point.txid < txid);
     PlanError::NotRestorePoint {
         txid,

@@ -15,8 +15,8 @@ pub use options::{CheckHook, Progress, ProgressHook, RestoreOptions};
 pub use report::RestoreReport;
 
 use crate::{
-    Blocking, Destination, DestinationError, FileInfo, RestorePlan, Target, list_all, plan,
-    run_blocking,
+    Blocking, Destination, DestinationError, FileInfo, RestorePlan, Target, list_all, list_for,
+    plan, run_blocking,
 };
 use output::Output;
 
@@ -55,7 +55,7 @@ pub async fn restore(
         progress,
         blocking,
     } = options;
-    let mut plan = plan(&list_all(destination).await?, target)?;
+    let mut plan = plan(&list_for(destination, target).await?, target)?;
     let path = output.to_owned();
     let mut output = run_blocking(&*blocking, move || Output::create(&path, force)).await??;
     let mut replans = 0;
@@ -76,7 +76,7 @@ pub async fn restore(
     };
     let (output, read_bytes) = run;
     let (pages, page_size) = (output.pages(), output.page_size());
-    run_blocking(&*blocking, move || output.publish(check, force)).await??;
+    run_blocking(&*blocking, move || output.publish(check)).await??;
     Ok(RestoreReport {
         txid: plan.txid(),
         timestamp: plan.timestamp(),

@@ -11,7 +11,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
 
-/// A file under construction at `<path>.tmp`, locked against a second writer; removed on drop unless published.
+/// Behind the name of a file of the archive: Litestream's, which takes none of them for a file.
+pub(crate) const OF_ARCHIVE: &str = ".tmp";
+/// Behind the name of a file that a user has named: nobody else calls one of his own like that.
+pub(crate) const OF_OUTPUT: &str = ".halite-tmp";
+
+/// A file under construction beside its place, locked against a second writer; removed on drop unless published.
 #[derive(Debug)]
 pub(crate) struct TmpFile {
     file: File,
@@ -21,12 +26,12 @@ pub(crate) struct TmpFile {
 }
 
 impl TmpFile {
-    /// Creates `<path>.tmp`, or empties the one that a killed process left behind.
+    /// Creates `<path><ending>`, or empties the one that a killed process left behind.
     ///
     /// # Errors
     /// `WouldBlock` if another process writes it at this moment; else what the file system says.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        let tmp = suffixed(path, ".tmp");
+    pub(crate) fn create(path: &Path, ending: &str) -> io::Result<Self> {
+        let tmp = suffixed(path, ending);
         loop {
             let file = OpenOptions::new()
                 .read(true)

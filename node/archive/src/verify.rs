@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::destination::header_timestamp;
 use crate::ltx_reader::{LtxReader, LtxReaderError};
 use crate::{
-    Blocking, Destination, DestinationError, FileInfo, FileKey, FileReader, PlanError,
+    Blocking, Destination, DestinationError, FileInfo, FileKey, FileReader, Level, PlanError,
     RestorePoint, Target, list_all, plan, restore_points, run_blocking,
 };
 
@@ -22,6 +22,14 @@ pub enum Problem {
     /// The newest state cannot be restored: transactions are missing.
     #[error(transparent)]
     Plan(PlanError),
+    /// A level leaves transactions out that no snapshot has: what was merged into it is not whole.
+    #[error("transactions are missing in a level after={after} next={next}")]
+    LevelGap {
+        /// The file before the gap.
+        after: FileKey,
+        /// The file behind it.
+        next: FileKey,
+    },
     /// A file is damaged, cut off or not readable.
     #[error("archive file is not readable: {source} file={key}")]
     File {
@@ -82,7 +90,8 @@ pub struct VerifyReport {
     pub problems: Vec<Problem>,
 }
 
-/// Reads every file of the archive, checks checksums, names and timestamps, and whether the newest state can be restored.
+/// Reads every file of the archive, checks checksums, names and timestamps, whether files of a level follow each other, and whether the newest
+/// state can be restored.
 ///
 /// Files that are deleted while it runs (retention) are left out. An empty archive is a problem: there is nothing to restore.
 ///
@@ -100,6 +109,7 @@ pub async fn verify(
     if let Err(error) = plan(&files, Target::Latest) {
         report.problems.push(Problem::Plan(error));
     }
+    report.problems.extend(level_gaps(&files));
     let bytes_read = Arc::new(AtomicU64::new(0));
     let mut page_size = None;
     for file in files {
@@ -130,6 +140,28 @@ pub async fn verify(
     }
     report.bytes = bytes_read.load(Ordering::Relaxed);
     Ok(report)
+}
+
+/// Level 0 may leave out what is in the levels above, and every level what is in a snapshot.
+fn level_gaps(files: &[FileInfo]) -> impl Iterator<Item = Problem> {
+    let is_bridged = |after: FileKey, next: FileKey| {
+        let snapshots = files
+            .iter()
+            .filter(|file| file.key.level == Level::SNAPSHOT);
+        let mut ends = snapshots.map(|file| file.key.max);
+        ends.any(|end| end > after.max && end.next() >= next.min)
+    };
+    let merged = |level: &Level| *level != Level::ZERO && *level != Level::SNAPSHOT;
+    Level::all().filter(merged).flat_map(move |level| {
+        let of_level = files.iter().filter(|file| file.key.level == level);
+        let mut keys: Vec<FileKey> = of_level.map(|file| file.key).collect();
+        keys.sort_unstable_by_key(|key| key.max);
+        let pairs: Vec<_> = keys.windows(2).map(|pair| (pair[0], pair[1])).collect();
+        let gaps = pairs
+            .into_iter()
+            .filter(move |(after, next)| next.min > after.max.next() && !is_bridged(*after, *next));
+        gaps.map(|(after, next)| Problem::LevelGap { after, next })
+    })
 }
 
 fn read_file(

@@ -5,28 +5,48 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use halite_archive::{
-    BatchError, Destination, DestinationError, LevelZeroBatch, SnapshotSpec, list_all, put_snapshot,
+    BatchError, DestinationError, Destinations, FileInfo, LevelZeroBatch, MergeError, Schedule,
+    SnapshotSpec, UrlError, list_all, put_snapshot,
 };
 use halite_ltx::{PageNo, Txid};
 use halite_proto::v1;
 use halite_proto::v1::command::Kind;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tracing::{info, warn};
 
+use super::files::Files;
+use super::history;
+use super::place::{self, Place};
+use super::upkeep::{Done, Upkeep, wall_clock};
 use crate::cluster::role::Role;
 use crate::cluster::{Cluster, ClusterError, ltx_log};
 use crate::database::{Applied, Database, blocking};
 
 /// LTX bytes merged into one level-0 file at most; what is left follows in the next.
 const BATCH_BYTES_MAX: usize = 64 << 20;
+/// What there is at the destination is looked at whenever something is written, but in no more than this part of the time.
+const LOOKING_PART: u32 = 50;
+/// And this often where nothing is written.
+const LOOK_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Whether files are to be merged or deleted is looked at so often, or four times in the interval of the first level.
+const UPKEEP_EVERY: Duration = Duration::from_secs(15);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SyncError {
+    #[error(transparent)]
+    Url(#[from] UrlError),
     #[error(transparent)]
     Destination(#[from] DestinationError),
     #[error(transparent)]
     Batch(#[from] BatchError),
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    #[error("{0}")]
+    Merge(#[from] MergeError),
+    #[error("nothing is deleted while the archive cannot be restored: {0}")]
+    Hole(String),
     #[error("log not readable: {0}")]
     Log(#[from] std::io::Error),
     #[error("the database cannot be read: {0}")]
@@ -37,6 +57,15 @@ pub(super) enum SyncError {
     )]
     Ahead { found: u64, ours: u64 },
     #[error(
+        "the destination holds another history than this cluster, as if all of its nodes had been put back to older disks: transaction \
+         {found} was committed at {at} there, and at {ours} here: archive to an empty place"
+    )]
+    Forked {
+        found: u64,
+        at: Timestamp,
+        ours: Timestamp,
+    },
+    #[error(
         "the destination holds an archive that is not of this database, but of another cluster or of an earlier database of the same \
          name: destination txid={found}: move it away, or archive to an empty place"
     )]
@@ -45,18 +74,40 @@ pub(super) enum SyncError {
     NotPrimary,
 }
 
+impl SyncError {
+    /// It may be over by itself.
+    pub(super) fn may_pass(&self) -> bool {
+        !matches!(
+            self,
+            Self::Url(_) | Self::Ahead { .. } | Self::Forked { .. } | Self::Taken { .. }
+        )
+    }
+}
+
 /// What is known of one destination during one term.
 pub(super) struct DatabaseArchive {
+    destinations: Arc<dyn Destinations>,
+    /// Where databases of this name are archived.
     url: String,
-    destination: Arc<dyn Destination>,
+    /// Where this one is, once that has been looked at: there, or beside it, if an earlier one of its name has the place.
+    place: Option<Place>,
     term: u64,
     /// What the destination itself says it holds: asked once a term, since the old primary may have written a file and died before it
-    /// recorded it, and after a request that failed, since it may have taken effect.
+    /// recorded it, after a request that failed, since it may have taken effect, and again and again, since others may change it.
     listed: bool,
+    /// Something was written since.
+    unseen: bool,
+    /// When it may be asked again where something is written, and when it is to be although nothing is.
+    look_after: Instant,
+    look_latest: Instant,
     txid: u64,
     next_index: u64,
     sync_interval: Duration,
     due: Instant,
+    /// What was there when it was asked, and what has been written since.
+    files: Files,
+    /// When it is to be seen whether files are to be merged or deleted.
+    upkeep_due: Instant,
 }
 
 /// What the log still has for the archive.
@@ -74,19 +125,25 @@ enum Collected {
 
 impl DatabaseArchive {
     pub(super) fn new(
+        destinations: Arc<dyn Destinations>,
         url: String,
-        destination: Arc<dyn Destination>,
         sync_interval: Duration,
     ) -> Self {
         Self {
+            destinations,
             url,
-            destination,
+            place: None,
             term: 0,
             listed: false,
+            unseen: false,
+            look_after: Instant::now(),
+            look_latest: Instant::now(),
             txid: 0,
             next_index: 0,
             sync_interval,
             due: Instant::now(),
+            files: Files::default(),
+            upkeep_due: Instant::now(),
         }
     }
 
@@ -105,11 +162,24 @@ impl DatabaseArchive {
         self.due = Instant::now() + self.sync_interval;
         let id = database.spec().id.get();
         let applied = database.status().applied;
-        if !self.listed || self.term != term {
-            self.look(cluster, id, &applied).await?;
-            self.term = term;
-        }
+        let is_behind = self.txid < applied.position.txid.get();
+        let now = Instant::now();
+        let may_look = (is_behind || self.unseen) && now >= self.look_after;
+        let is_old = may_look || now >= self.look_latest;
         let mut written = 0;
+        let is_known = self.listed && self.term == term && !is_old;
+        let place = match self.place.clone().filter(|_| is_known) {
+            Some(place) => place,
+            None => {
+                let (place, hole) = self.look(cluster, id, &applied).await?;
+                self.term = term;
+                if let Some(hole) = hole {
+                    still_primary(cluster, term)?;
+                    written += self.heal(cluster, database, &place, &hole).await?;
+                }
+                place
+            }
+        };
         while self.txid < applied.position.txid.get() {
             // Not the node's applied index: it follows what its databases show.
             let (from, to) = (self.next_index, applied.raft_index);
@@ -121,13 +191,12 @@ impl DatabaseArchive {
             let (log, after) = (cluster.shared().log.clone(), self.txid);
             let collected = blocking(cluster.host(), move || collect(&log, id, after, from, to));
             let collected = collected.await??;
-            let (txid, index, count) = match collected {
+            let (info, index, count) = match collected {
                 Collected::Missing => {
                     still_primary(cluster, term)?;
                     self.listed = false;
-                    let snapshot = self.snapshot(database).await?;
-                    self.listed = true;
-                    snapshot
+                    let (info, index) = snapshot_of(&place, database).await?;
+                    (info, index, 1)
                 }
                 Collected::Batch(merged) => {
                     let (last_index, transactions) = (merged.last_index, merged.transactions);
@@ -138,47 +207,124 @@ impl DatabaseArchive {
                     still_primary(cluster, term)?;
                     // Unless the answer comes, only the destination itself can say what it holds.
                     self.listed = false;
-                    let info = self.destination.put(upload).await?;
-                    self.listed = true;
-                    (info.key.max.get(), last_index, transactions)
+                    let info = place.destination.put(upload).await?;
+                    (info, last_index, transactions)
                 }
             };
-            (self.txid, self.next_index) = (txid, index + 1);
+            self.wrote(info, index);
             written += count;
-            self.record(cluster, id, index).await?;
+            self.unseen = true;
+            // What cannot be recorded now is found at the destination, and recorded, next time, although nothing more may be written.
+            self.record(cluster, &place, id, index).await?;
+            self.listed = true;
         }
         Ok(written)
     }
 
+    /// Where the database is archived: where the cluster has recorded it, else where nothing is.
+    async fn choose(&self, cluster: &Cluster, id: u64) -> Result<Place, SyncError> {
+        let open = |url: String| {
+            let destination = self.destinations.open(&url)?;
+            Ok::<_, SyncError>(Place { url, destination })
+        };
+        let beside = place::beside(&self.url, id);
+        let is_recorded = |url: &str| {
+            let catalog = cluster.shared().catalog.lock();
+            catalog.archived(id, url).is_some()
+        };
+        if is_recorded(&beside) {
+            return open(beside);
+        }
+        let first = open(self.url.clone())?;
+        if is_recorded(&first.url) || list_all(&*first.destination).await?.is_empty() {
+            return Ok(first);
+        }
+        open(beside)
+    }
+
+    /// A new beginning at a place that gives the database back no more: everything until now as one file.
+    async fn heal(
+        &mut self,
+        cluster: &Cluster,
+        database: &Arc<Database>,
+        place: &Place,
+        hole: &str,
+    ) -> Result<u64, SyncError> {
+        warn!(
+            database = %database.spec().name,
+            url = place.url,
+            hole,
+            "the archive has lost files, and gets the whole database anew; older states that needed them are gone"
+        );
+        metrics::counter!("halite_archive_holes_total").increment(1);
+        self.listed = false;
+        let (info, index) = snapshot_of(place, database).await?;
+        self.wrote(info, index);
+        self.record(cluster, place, database.spec().id.get(), index)
+            .await?;
+        self.listed = true;
+        Ok(1)
+    }
+
+    fn wrote(&mut self, info: FileInfo, raft_index: u64) {
+        (self.txid, self.next_index) = (info.key.max.get(), raft_index + 1);
+        self.files.add(info);
+    }
+
     /// Where to go on: at what the cluster has recorded, or further if the destination already holds more. The first time, the destination
     /// has to be empty: two histories in one place would restore to neither of them.
+    ///
+    /// Where that is, and what it lacks that was there.
     async fn look(
         &mut self,
         cluster: &Cluster,
         id: u64,
         applied: &Applied,
-    ) -> Result<(), SyncError> {
+    ) -> Result<(Place, Option<String>), SyncError> {
+        self.listed = false;
+        let began = Instant::now();
+        let place = self.choose(cluster, id).await?;
         let ours = applied.position.txid.get();
-        let recorded = cluster.shared().catalog.lock().archived(id, &self.url);
-        let files = list_all(&*self.destination).await?;
-        let held = files.iter().map(|f| f.key.max.get()).max().unwrap_or(0);
+        let recorded = cluster.shared().catalog.lock().archived(id, &place.url);
+        if self
+            .place
+            .as_ref()
+            .is_none_or(|known| known.url != place.url)
+        {
+            self.files = Files::default();
+        }
+        self.files = self.files.look(&*place.destination).await?;
+        let hole = self.files.hole(recorded.map_or(0, |at| at.txid));
+        let held = self.files.newest();
         let recorded = match recorded {
             None if held > 0 => return Err(SyncError::Taken { found: held }),
             None => {
                 // From now on whatever is found there is of this database.
                 self.txid = 0;
-                self.record(cluster, id, id).await?;
+                self.record(cluster, &place, id, id).await?;
+                if place.url != self.url {
+                    info!(
+                        database_id = id,
+                        url = place.url,
+                        taken = self.url,
+                        "archived beside another archive of this name: of an earlier database, or of another cluster"
+                    );
+                }
                 0
             }
             Some(_) if held > ours => return Err(SyncError::Ahead { found: held, ours }),
             Some(recorded) if held > recorded.txid => {
+                if let Some(at) = self.files.committed_at(held) {
+                    let entries = recorded.raft_index + 1..=applied.raft_index;
+                    history::is_ours(cluster, id, held, at, entries).await?;
+                }
                 self.txid = held;
                 // Which entry committed it is known only of the newest; an earlier index costs some room in the log.
                 let index = match held == ours {
                     true => applied.raft_index,
                     false => recorded.raft_index,
                 };
-                self.record(cluster, id, index).await?;
+                self.record(cluster, &place, id, index).await?;
                 index
             }
             Some(recorded) => {
@@ -187,19 +333,24 @@ impl DatabaseArchive {
             }
         };
         self.next_index = recorded + 1;
-        self.listed = true;
-        Ok(())
+        (self.listed, self.unseen) = (true, false);
+        let now = Instant::now();
+        (self.look_after, self.look_latest) =
+            (now + (now - began) * LOOKING_PART, now + LOOK_EVERY);
+        self.place = Some(place.clone());
+        Ok((place, hole))
     }
 
     async fn record(
         &self,
         cluster: &Cluster,
+        place: &Place,
         database_id: u64,
         raft_index: u64,
     ) -> Result<(), SyncError> {
         let progress = v1::ArchiveProgressCommand {
             database_id,
-            destination: self.url.clone(),
+            destination: place.url.clone(),
             txid: self.txid,
             raft_index,
         };
@@ -207,33 +358,77 @@ impl DatabaseArchive {
         Ok(())
     }
 
-    /// The whole database as one level-9 file: for a database that the log no longer holds from the beginning.
-    async fn snapshot(&self, database: &Arc<Database>) -> Result<(u64, u64, u64), SyncError> {
-        let snapshot = database
-            .snapshot()
-            .await
-            .map_err(|e| SyncError::Database(e.to_string()))?;
-        let snapshot = snapshot.map_err(|e| SyncError::Database(e.message))?;
-        let state = snapshot.state();
-        let (txid, raft_index) = (state.txid, state.raft_index);
-        let spec = SnapshotSpec {
-            page_size: snapshot.page_size(),
-            commit: state.page_count,
-            txid: Txid::new(txid),
-            timestamp_ms: snapshot.timestamp_ms(),
-        };
-        let mut buffer = Vec::new();
-        let pages = move |pgno: PageNo, page: &mut [u8]| {
-            snapshot.read_page(pgno, &mut buffer)?;
-            page.copy_from_slice(&buffer);
-            Ok(())
-        };
-        put_snapshot(&*self.destination, spec, pages).await?;
-        Ok((txid, raft_index, 1))
+    /// What is to be merged or deleted now, if anything is and the time has come to see.
+    pub(super) fn upkeep(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        database: &Arc<Database>,
+        schedule: &Arc<Schedule>,
+        permits: &Arc<Semaphore>,
+    ) -> Option<Upkeep> {
+        let place = self.place.clone().filter(|_| self.listed)?;
+        let now = Instant::now();
+        if now < self.upkeep_due {
+            return None;
+        }
+        let first = schedule.levels.first().copied();
+        self.upkeep_due = now + first.map_or(UPKEEP_EVERY, |first| (first / 4).min(UPKEEP_EVERY));
+        Upkeep::is_due(&self.files, schedule, wall_clock(cluster)).then(|| Upkeep {
+            cluster: cluster.clone(),
+            database: database.clone(),
+            place,
+            schedule: schedule.clone(),
+            term: self.term,
+            files: self.files.clone(),
+            permits: permits.clone(),
+        })
+    }
+
+    /// Takes note of what was merged and deleted.
+    pub(super) fn tended(&mut self, done: &Done) {
+        for file in &done.added {
+            self.files.add(*file);
+        }
+        for key in &done.removed {
+            self.files.remove(*key);
+        }
+        if let Some(damaged) = done.damaged() {
+            self.files.leave_out(damaged);
+        }
+        // It may not be what is thought to be there.
+        self.listed &= done.error.is_none();
     }
 }
 
-fn still_primary(cluster: &Cluster, term: u64) -> Result<(), SyncError> {
+/// Stores the whole database as one level-9 file: for one that the log no longer holds from the beginning. Gives the entry up to which that is, too.
+pub(super) async fn snapshot_of(
+    place: &Place,
+    database: &Arc<Database>,
+) -> Result<(FileInfo, u64), SyncError> {
+    let snapshot = database
+        .snapshot()
+        .await
+        .map_err(|e| SyncError::Database(e.to_string()))?;
+    let snapshot = snapshot.map_err(|e| SyncError::Database(e.message))?;
+    let state = snapshot.state();
+    let raft_index = state.raft_index;
+    let spec = SnapshotSpec {
+        page_size: snapshot.page_size(),
+        commit: state.page_count,
+        txid: Txid::new(state.txid),
+        timestamp_ms: snapshot.timestamp_ms(),
+    };
+    let mut buffer = Vec::new();
+    let pages = move |pgno: PageNo, page: &mut [u8]| {
+        snapshot.read_page(pgno, &mut buffer)?;
+        page.copy_from_slice(&buffer);
+        Ok(())
+    };
+    let info = put_snapshot(&*place.destination, spec, pages).await?;
+    Ok((info, raft_index))
+}
+
+pub(super) fn still_primary(cluster: &Cluster, term: u64) -> Result<(), SyncError> {
     match cluster.role() {
         Role::Primary { term: now } if now == term => Ok(()),
         _ => Err(SyncError::NotPrimary),
@@ -264,12 +459,6 @@ fn collect(
         }
         let mut bytes = Vec::new();
         ltx.reader().read_to_end(&mut bytes)?;
-        #[cfg(feature = "planted-bugs")]
-        if halite_planted::on(halite_planted::Bug::ArchiveSkipsTransaction)
-            && merged.transactions == 1
-        {
-            continue;
-        }
         match merged.batch.push(bytes.into()) {
             Ok(()) => {}
             Err(BatchError::Full { .. }) => break,

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures::future::BoxFuture;
-use halite_ltx::{Txid, parse_file_name};
+use halite_ltx::{HEADER_LEN, Header, Txid, parse_file_name};
 use jiff::Timestamp;
 
-use crate::tmp_file::{TmpFile, create_dirs, sync_parent};
+use super::header_timestamp;
+use crate::tmp_file::{OF_ARCHIVE, TmpFile, create_dirs, sync_parent};
 use crate::{
     Blocking, Content, Destination, DestinationError, FileInfo, FileKey, FileReader, Level, Upload,
     run_blocking,
@@ -97,6 +98,15 @@ impl FileDestination {
         Ok(files)
     }
 
+    fn time_in(&self, key: FileKey) -> Option<Timestamp> {
+        let mut header = [0; HEADER_LEN];
+        File::open(self.path(key))
+            .ok()?
+            .read_exact(&mut header)
+            .ok()?;
+        Header::decode(&header).ok().as_ref().map(header_timestamp)
+    }
+
     fn open_now(
         &self,
         key: FileKey,
@@ -130,7 +140,7 @@ impl FileDestination {
         let path = self.path(key);
         let dir = self.level_dir(key.level);
         create_dirs(&dir).map_err(|error| failed("create directory", &dir, error))?;
-        let mut tmp = TmpFile::create(&path).map_err(|error| match error.kind() {
+        let mut tmp = TmpFile::create(&path, OF_ARCHIVE).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => DestinationError::Busy { path: path.clone() },
             _ => failed("create temporary file for", &path, error),
         })?;
@@ -190,6 +200,19 @@ impl Destination for FileDestination {
         seek: Txid,
     ) -> BoxFuture<'_, Result<Vec<FileInfo>, DestinationError>> {
         Box::pin(self.run(move |this| this.list_now(level, seek)))
+    }
+
+    fn dated(
+        &self,
+        files: Vec<FileInfo>,
+    ) -> BoxFuture<'_, Result<Vec<FileInfo>, DestinationError>> {
+        Box::pin(self.run(move |this| {
+            let dated = files.into_iter().map(|file| FileInfo {
+                timestamp: this.time_in(file.key).unwrap_or(file.timestamp),
+                ..file
+            });
+            Ok(dated.collect())
+        }))
     }
 
     fn open(

@@ -167,7 +167,7 @@ impl Destination for MemDestination {
     }
 }
 
-fn info(key: FileKey, object: &Object) -> FileInfo {
+pub(super) fn info(key: FileKey, object: &Object) -> FileInfo {
     FileInfo {
         key,
         bytes: object.bytes.len() as u64,

@@ -14,12 +14,14 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::mem_destination::info;
+
 pub use counts::StoreCounts;
 pub use fate::{StoreAction, StoreFate, StoreRequest};
 
 use crate::{
-    Blocking, Destination, DestinationError, DestinationUrl, Destinations, FileKey, MemDestination,
-    UrlError,
+    Blocking, Destination, DestinationError, DestinationUrl, Destinations, FileInfo, FileKey,
+    MemDestination, UrlError,
 };
 
 mod counts;
@@ -81,6 +83,21 @@ impl MemStore {
     /// From now on every request succeeds at once. Requests that are under way keep their fate.
     pub fn clear_faults(&self) {
         self.shared.state.lock().faults = None;
+    }
+
+    /// Somebody else removes the objects that `goes` picks, by the archive's path and the file's name. How many went.
+    pub fn lose(&self, mut goes: impl FnMut(&str, FileKey) -> bool) -> usize {
+        let objects = &mut self.shared.state.lock().objects;
+        let before = objects.len();
+        objects.retain(|(path, key), _| !goes(path, *key));
+        before - objects.len()
+    }
+
+    /// What is in an archive at this moment, without a request.
+    pub fn files(&self, path: &str) -> Vec<FileInfo> {
+        let state = self.shared.state.lock();
+        let of_it = state.objects.iter().filter(|((at, _), _)| at == path);
+        of_it.map(|((_, key), object)| info(*key, object)).collect()
     }
 
     /// Requests and injected faults so far.

@@ -40,6 +40,18 @@ pub enum PlanError {
         /// The nearest one after that can be restored.
         after: Option<Txid>,
     },
+    /// The archive does not go back that far, or not any more.
+    #[error(
+        "transaction is older than what the archive can give back txid={txid} oldest_txid={oldest} oldest_timestamp={timestamp}"
+    )]
+    BeforeOldest {
+        /// The transaction asked for.
+        txid: Txid,
+        /// The oldest one that can be restored.
+        oldest: Txid,
+        /// When that was written.
+        timestamp: Timestamp,
+    },
     /// The archive does not go that far (yet).
     #[error("transaction is newer than the archive txid={txid} newest_txid={newest}")]
     AfterNewest {

@@ -95,6 +95,17 @@ fn end_of_a_file_whose_predecessors_are_gone_is_no_restore_point() {
 }
 
 #[test]
+fn what_retention_has_taken_is_refused_with_what_is_there() {
+    let files = files([(1, 3, 6, 60), (9, 1, 8, 80), (0, 9, 9, 90)]);
+    let oldest = PlanError::BeforeOldest {
+        txid: Txid::new(6),
+        oldest: Txid::new(8),
+        timestamp: at(80),
+    };
+    assert_eq!(plan(&files, txid(6)), Err(oldest));
+}
+
+#[test]
 fn clock_that_steps_back_is_no_gap() {
     let files = files([
         (0, 1, 1, 100),

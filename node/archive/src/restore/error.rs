@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use halite_ltx::{CompactError, DecodeError, PageSize, Txid};
 
-use crate::{BlockingStopped, DestinationError, FileKey, PlanError};
+use crate::{BlockingStopped, DestinationError, FileKey, OutputPlaceError, PlanError};
 
 /// Why a restore came to nothing. No output exists, and no temporary file. (Only if the directory's fsync fails after the rename, the
 /// output is there, whole, but its name may not survive a power loss.)
@@ -63,6 +63,9 @@ pub enum RestoreError {
     /// Something is where the database should go. (With `force` it is replaced.)
     #[error("restore target exists path={0:?}")]
     OutputExists(PathBuf),
+    /// No database can be put there.
+    #[error(transparent)]
+    Place(OutputPlaceError),
     /// Another restore writes to the same target at this moment.
     #[error("another restore to the same target is running path={0:?}")]
     OutputBusy(PathBuf),
@@ -95,6 +98,15 @@ impl RestoreError {
             self,
             RestoreError::Destination(DestinationError::NotFound { .. })
         )
+    }
+}
+
+impl From<OutputPlaceError> for RestoreError {
+    fn from(error: OutputPlaceError) -> Self {
+        match error {
+            OutputPlaceError::Exists(path) => RestoreError::OutputExists(path),
+            other => RestoreError::Place(other),
+        }
     }
 }
 

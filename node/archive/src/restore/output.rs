@@ -2,21 +2,18 @@
 //!
 //! Owns the temporary file, the rules for what may be in its way, and its publication. All calls block.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use halite_ltx::{CompactError, Compactor, PageSize};
 
 use crate::ltx_reader::{LtxReader, LtxReaderError};
+use crate::output_place::{companions, remove};
 use crate::restore::page_writer::PageWriter;
-use crate::tmp_file::{TmpFile, create_dirs, suffixed};
-use crate::{CheckHook, FileKey, FileReader, Progress, RestoreError, RestorePlan};
-
-/// What SQLite keeps beside a database; left over from another one, it would corrupt this one.
-const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
+use crate::tmp_file::{OF_OUTPUT, TmpFile};
+use crate::{CheckHook, FileKey, FileReader, OutputPlace, Progress, RestoreError, RestorePlan};
 
 /// A file to be merged.
 pub(crate) struct Input {
@@ -26,7 +23,7 @@ pub(crate) struct Input {
 
 /// A database file under construction.
 pub(crate) struct Output {
-    path: PathBuf,
+    place: OutputPlace,
     tmp: TmpFile,
     page_size: Option<PageSize>,
     pages: u32,
@@ -37,24 +34,14 @@ pub(crate) struct Output {
 impl Output {
     /// Creates the temporary file; refuses a target that is in use, unless `force`.
     pub(crate) fn create(path: &Path, force: bool) -> Result<Self, RestoreError> {
-        if !force {
-            for path in [path.to_owned()].into_iter().chain(companions(path)) {
-                match fs::symlink_metadata(&path) {
-                    Ok(_) => return Err(RestoreError::OutputExists(path)),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(failed("look at restore target", &path, error)),
-                }
-            }
-        }
-        if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-            create_dirs(dir).map_err(|error| failed("create directory", dir, error))?;
-        }
-        let tmp = TmpFile::create(path).map_err(|error| match error.kind() {
+        let place = OutputPlace::look(path, force)?;
+        let path = place.path();
+        let tmp = TmpFile::create(path, OF_OUTPUT).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => RestoreError::OutputBusy(path.to_owned()),
             _ => failed("create temporary file for", path, error),
         })?;
         Ok(Output {
-            path: path.to_owned(),
+            place,
             tmp,
             page_size: None,
             pages: 0,
@@ -153,46 +140,34 @@ impl Output {
     }
 
     /// Lets the caller check the database, makes it durable and gives it its name.
-    pub(crate) fn publish(
-        mut self,
-        check: Option<CheckHook>,
-        force: bool,
-    ) -> Result<(), RestoreError> {
+    pub(crate) fn publish(mut self, check: Option<CheckHook>) -> Result<(), RestoreError> {
         if let Some(check) = check {
             let checked = check(self.tmp.tmp_path());
             for path in companions(self.tmp.tmp_path()) {
-                remove_if_there(&path)?;
+                remove(&path).map_err(|error| failed("remove", &path, error))?;
             }
             checked.map_err(RestoreError::Check)?;
         }
+        let path = self.place.path();
+        self.place
+            .dress(self.tmp.file())
+            .map_err(|error| failed("replace", path, error))?;
         self.tmp
             .sync()
             .map_err(|error| failed("sync database", self.tmp.tmp_path(), error))?;
-        if force {
-            // Before the rename: an old WAL beside the new database would be taken for its own after a crash in between.
-            for path in companions(&self.path) {
-                remove_if_there(&path)?;
-            }
+        if self.place.force() {
+            self.place
+                .remove_companions()
+                .map_err(|error| failed("remove what is beside", path, error))?;
             return self
                 .tmp
                 .publish_over()
-                .map_err(|error| failed("publish database", &self.path, error));
+                .map_err(|error| failed("publish database", path, error));
         }
         self.tmp.publish_new().map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => RestoreError::OutputExists(self.path.clone()),
-            _ => failed("publish database", &self.path, error),
+            io::ErrorKind::AlreadyExists => RestoreError::OutputExists(path.to_owned()),
+            _ => failed("publish database", path, error),
         })
-    }
-}
-
-fn companions(path: &Path) -> [PathBuf; 3] {
-    COMPANIONS.map(|suffix| suffixed(path, suffix))
-}
-
-fn remove_if_there(path: &Path) -> Result<(), RestoreError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, error)),
-        _ => Ok(()),
     }
 }
 

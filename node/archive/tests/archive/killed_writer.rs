@@ -132,7 +132,7 @@ async fn killed_restore_is_invisible_and_can_be_repeated() {
         "killed_writer::killed_restore_is_invisible_and_can_be_repeated",
         archive.dir.path(),
     );
-    assert_eq!(archive.leftovers(), ["restored.db.tmp"]);
+    assert_eq!(archive.leftovers(), ["restored.db.halite-tmp"]);
     archive.restore(Target::Latest).await.unwrap();
     assert_eq!(archive.leftovers(), ["restored.db"]);
 }

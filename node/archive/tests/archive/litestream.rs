@@ -4,6 +4,7 @@
 //! transaction and between: both must give the bytes that SQLite wrote, or both must refuse.
 
 mod history;
+mod levels;
 mod program;
 
 use std::fs;
@@ -127,7 +128,8 @@ async fn compare(
         (
             Restored::Nothing,
             Err(RestoreError::Plan(
-                PlanError::NotRestorePoint { .. }
+                PlanError::BeforeOldest { .. }
+                | PlanError::NotRestorePoint { .. }
                 | PlanError::AfterNewest { .. }
                 | PlanError::TimestampOutOfRange { .. },
             )),

@@ -1,6 +1,7 @@
 //! What a restore does with its target file.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::sync::{Arc, Mutex};
 
 use halite_archive::{Inline, Level, RestoreError, RestoreOptions, Target, restore};
@@ -127,7 +128,7 @@ async fn target_that_appears_meanwhile_is_not_overwritten() {
 async fn leftover_of_a_killed_restore_is_written_over() {
     let archive = archive().await;
     fs::write(
-        archive.dir.path().join("restored.db.tmp"),
+        archive.dir.path().join("restored.db.halite-tmp"),
         vec![0xee; 100_000],
     )
     .unwrap();
@@ -141,30 +142,57 @@ async fn leftover_of_a_killed_restore_is_written_over() {
 #[tokio::test]
 async fn second_restore_to_the_same_target_is_refused_while_the_first_runs() {
     let archive = archive().await;
-    let held = fs::File::create(archive.dir.path().join("restored.db.tmp")).unwrap();
+    let held = fs::File::create(archive.dir.path().join("restored.db.halite-tmp")).unwrap();
     held.lock().unwrap();
     let error = archive.restore(Target::Latest).await.unwrap_err();
     assert!(matches!(error, RestoreError::OutputBusy(_)), "{error}");
     assert_eq!(
         archive.leftovers(),
-        ["restored.db.tmp"],
+        ["restored.db.halite-tmp"],
         "the file belongs to the other restore"
     );
 }
 
 #[tokio::test]
-async fn missing_directories_are_created() {
+async fn a_missing_folder_is_named_and_not_made() {
     let archive = archive().await;
     let output = archive.dir.path().join("a/b/c.db");
-    restore(
+    let error = restore(
         &archive.destination,
         Target::Latest,
         &output,
         RestoreOptions::default(),
     )
     .await
-    .unwrap();
-    assert_eq!(fs::read(output).unwrap().len(), 1024);
+    .unwrap_err();
+    assert!(error.to_string().contains("a/b is not there"), "{error}");
+    assert!(archive.leftovers().is_empty());
+}
+
+#[tokio::test]
+async fn a_forced_restore_follows_links_keeps_the_mode_and_replaces_only_files() {
+    let archive = archive().await;
+    let (output, real) = (archive.output(), archive.dir.path().join("real.db"));
+    let forced = || RestoreOptions {
+        force: true,
+        ..RestoreOptions::default()
+    };
+    fs::write(&real, b"old").unwrap();
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+    symlink(&real, &output).unwrap();
+    let (destination, target) = (&archive.destination, Target::Latest);
+    restore(destination, target, &output, forced())
+        .await
+        .unwrap();
+    assert!(fs::symlink_metadata(&output).unwrap().is_symlink());
+    assert_eq!(fs::read(&real).unwrap(), [page(12), page(21)].concat());
+    let mode = fs::metadata(&real).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    let null = std::path::Path::new("/dev/null");
+    let error = restore(destination, target, null, forced())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("is a device"), "{error}");
 }
 
 #[tokio::test]

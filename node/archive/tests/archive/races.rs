@@ -214,7 +214,7 @@ async fn dropped_restore_removes_its_temporary_file() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(archive.leftovers(), ["restored.db.tmp"]);
+    assert_eq!(archive.leftovers(), ["restored.db.halite-tmp"]);
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
     let_go.send(()).unwrap();
