@@ -3,6 +3,7 @@
 
 mod page_sink;
 mod statement;
+mod text_encoding;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use crate::gate::CommitOutcome;
 use crate::page_mask::masked_page_checksum;
 use crate::vfs;
 use statement::Statement;
+use text_encoding::TextEncoding;
 
 /// The state that an apply builds upon and leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,11 @@ pub struct Applier {
     connection: Connection,
     state: Arc<ConnectionState>,
     database: Arc<Database>,
+    /// What the connection takes the text of the database for.
+    encoding: TextEncoding,
+    /// It is another one now: the connection has to be opened anew before it is used again.
+    outdated: bool,
+    encoding_changed: bool,
 }
 
 // SAFETY: the statement belongs to the connection beside it, and both are only used through `&mut Applier`, so by one thread
@@ -56,10 +63,12 @@ impl Database {
 impl Applier {
     fn open(database: Arc<Database>) -> Result<Self, PagerError> {
         // A file too damaged to tell its encoding may be repaired by what is applied.
-        let encoding: String = connection::read_only(database.path())
+        let encoding = connection::read_only(database.path())
             .and_then(|reader| reader.query_row("PRAGMA encoding", [], |row| row.get(0)))
-            .unwrap_or_else(|_| "UTF-8".to_owned());
-        let connection = connection::attached(database.path(), &encoding)?;
+            .map_or(TextEncoding::Utf8, |name: String| {
+                TextEncoding::of_name(&name)
+            });
+        let connection = connection::attached(database.path(), encoding.name())?;
         let state = vfs::connection_state(&connection, c"replica")?;
         *state.role.lock() = Role::Applier(ApplyCheck::default());
         let insert = Statement::prepare(
@@ -71,7 +80,15 @@ impl Applier {
             connection,
             state,
             database,
+            encoding,
+            outdated: false,
+            encoding_changed: false,
         })
+    }
+
+    /// The text encoding was changed since this was asked last: no connection that was opened before can go on. This one is opened anew by itself.
+    pub fn take_encoding_change(&mut self) -> bool {
+        std::mem::take(&mut self.encoding_changed)
     }
 
     /// The database this applies to.
@@ -120,14 +137,20 @@ impl Applier {
         redo: bool,
         fill: impl FnOnce(&mut PageSink<'_>) -> Result<(), E>,
     ) -> Result<Checksum, E> {
+        if self.outdated {
+            self.open_again()?;
+        }
         self.begin(target)?;
         let filled = self.fill(target, redo, fill);
         let result = match filled {
-            Ok(0) => {
+            Ok((0, _)) => {
                 self.rollback();
                 self.unchanged(target).map_err(E::from)
             }
-            Ok(_) => self.commit().map_err(E::from),
+            Ok((_, encoding)) => self.commit().map_err(E::from).inspect(|_| {
+                self.outdated = encoding.is_some_and(|now| now != self.encoding);
+                self.encoding_changed |= self.outdated;
+            }),
             Err(error) => {
                 self.rollback();
                 Err(error)
@@ -135,6 +158,20 @@ impl Applier {
         };
         *self.state.role.lock() = Role::Applier(ApplyCheck::default());
         result
+    }
+
+    fn open_again(&mut self) -> Result<(), ApplyError> {
+        let again = Applier::open(Arc::clone(&self.database)).map_err(|error| match error {
+            PagerError::Sqlite(error) => ApplyError::Sqlite(error),
+            _ => ApplyError::File {
+                code: ffi::SQLITE_CANTOPEN,
+            },
+        })?;
+        *self = Applier {
+            encoding_changed: self.encoding_changed,
+            ..again
+        };
+        Ok(())
     }
 
     fn begin(&mut self, target: ApplyTarget) -> Result<(), ApplyError> {
@@ -165,13 +202,13 @@ impl Applier {
         Ok(())
     }
 
-    /// Writes the pages; returns how many.
+    /// Writes the pages; returns how many, and the text encoding if page 1 is among them.
     fn fill<E: From<ApplyError>>(
         &mut self,
         target: ApplyTarget,
         redo: bool,
         fill: impl FnOnce(&mut PageSink<'_>) -> Result<(), E>,
-    ) -> Result<u64, E> {
+    ) -> Result<(u64, Option<TextEncoding>), E> {
         let page_size = self.database.page_size();
         let blank = (target.page_count == 0)
             .then(|| blank_page(page_size, self.database.options.auto_vacuum));
@@ -208,7 +245,7 @@ impl Applier {
         if target.page_count.max(1) < present {
             sink.truncate()?;
         }
-        Ok(sink.written())
+        Ok((sink.written(), sink.encoding()))
     }
 
     fn commit(&mut self) -> Result<Checksum, ApplyError> {

@@ -5,12 +5,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use libsqlite3_sys as ffi;
+use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::functions;
 use crate::vfs;
 
 /// How long our own connections wait for each other.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What LIKE and GLOB take grows with the product of text and pattern, and nothing stops one that has begun.
+const PATTERN_BYTES_MAX: i32 = 1_000;
 
 /// Opens the connection that keeps a file open. It reads pages, not SQL: what is in them may be damaged until redo has run.
 pub(crate) fn keeper(path: &Path) -> Result<Connection, rusqlite::Error> {
@@ -46,6 +51,12 @@ pub(crate) fn read_only(path: &Path) -> Result<Connection, rusqlite::Error> {
     Ok(connection)
 }
 
+/// Makes `last_insert_rowid` what it is on a new connection: whoever shares one learns nothing of the inserts of others.
+pub fn forget_last_insert_rowid(connection: &Connection) {
+    // SAFETY: the handle is open as long as the connection is borrowed, and not closed here.
+    unsafe { ffi::sqlite3_set_last_insert_rowid(connection.handle(), 0) }
+}
+
 /// Opens a connection whose main database is in memory and whose `replica` is the file.
 pub(crate) fn attached(path: &Path, encoding: &str) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -70,6 +81,8 @@ pub(crate) fn attached(path: &Path, encoding: &str) -> Result<Connection, rusqli
 /// Settings of all connections.
 fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    functions::install(connection)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, PATTERN_BYTES_MAX)?;
     // A connection that closes last would checkpoint and delete the WAL: a checkpoint nobody has announced.
     set(connection, ffi::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // The bundled SQLite turns foreign keys on; stock SQLite does not.

@@ -127,6 +127,15 @@ impl Cursor {
         Ok(taken)
     }
 
+    /// Gives the memory back that the connection holds of the file and does not need where the statement stands.
+    ///
+    /// # Errors
+    /// SQLite's; nothing of the statement has changed.
+    pub fn release_memory(&self) -> Result<(), rusqlite::Error> {
+        // SAFETY: it lives as long as the cursor, and is only ever shared.
+        unsafe { self.connection.as_ref() }.execute_batch("PRAGMA shrink_memory")
+    }
+
     /// Ends the statement, wherever it is, and gives the connection back.
     pub fn close(self) -> Box<Connection> {
         let mut cursor = ManuallyDrop::new(self);

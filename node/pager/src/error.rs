@@ -64,7 +64,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The file system failed.
-    #[error("cannot access database path={path}")]
+    #[error("cannot access database path={path}: {source}")]
     Io {
         /// The file.
         path: PathBuf,
@@ -72,7 +72,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// SQLite failed.
-    #[error("cannot open database path={path}")]
+    #[error("cannot open database path={path}: {source}")]
     Sqlite {
         /// The file.
         path: PathBuf,

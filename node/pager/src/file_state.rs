@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use halite_ltx::PageSize;
+use halite_ltx::{Checksum, PageNo, PageSize};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::checksum_table::ChecksumTable;
 use crate::os::WalIndex;
+use crate::page_mask::masked_page_checksum;
 
 /// The committed state.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct FileState {
     pub(crate) index: OnceLock<WalIndex>,
     /// The database file may hold bytes that were written and not synced.
     pub(crate) main_unsynced: AtomicBool,
+    /// Something was read that is not what was committed, and nobody has looked into it yet.
+    pub(crate) suspect: AtomicBool,
     #[cfg(test)]
     pub(crate) faults: Faults,
 }
@@ -42,6 +45,7 @@ impl FileState {
             published: Condvar::new(),
             index: OnceLock::new(),
             main_unsynced: AtomicBool::new(true),
+            suspect: AtomicBool::new(false),
             #[cfg(test)]
             faults: Faults::default(),
         }
@@ -55,6 +59,17 @@ impl FileState {
             self.published.wait(&mut committed);
         }
         committed
+    }
+
+    /// Whether this is the committed content of a page, as whoever writes reads it from the database file. What is not counted is believed.
+    pub(crate) fn is_committed(&self, pgno: PageNo, page: &[u8]) -> bool {
+        let expected = match &*self.committed.lock() {
+            Some(state) if !state.publishing => state.table.get(pgno),
+            _ => None,
+        };
+        expected.is_none_or(|expected| {
+            expected == Checksum::EMPTY || expected == masked_page_checksum(pgno, page)
+        })
     }
 
     /// The database file was synced, with this result. Called by whoever runs a checkpoint.

@@ -20,6 +20,28 @@ use crate::writer::Writer;
 /// Files that make up a database at rest. The wal-index is left behind: it is rebuilt.
 const PARTS: [&str; 3] = ["", "-wal", "-journal"];
 
+/// Between the name of a database and the numbers of a copy that is imported into it.
+const COPY_MARK: &str = ".import-";
+
+/// Removes the copies that imports into the databases of a directory have left behind, as a killed process does. None may be under way there.
+///
+/// # Errors
+/// The file system's.
+pub fn remove_left_over_copies(directory: &Path) -> io::Result<()> {
+    let files = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        files => files?,
+    };
+    for file in files {
+        let file = file?;
+        if file.file_name().to_string_lossy().contains(COPY_MARK) && file.file_type()?.is_dir() {
+            tracing::info!(copy = %file.path().display(), "removing what an import has left behind");
+            std::fs::remove_dir_all(file.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// A private copy of a database, removed when dropped.
 struct PrivateCopy {
     directory: PathBuf,
@@ -29,7 +51,7 @@ impl PrivateCopy {
     fn make(source: &Path, near: &Path) -> Result<Self, ImportError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = beside(near, &format!(".import-{}-{number}", std::process::id()));
+        let directory = beside(near, &format!("{COPY_MARK}{}-{number}", std::process::id()));
         let io = |path: &Path, source| ImportError::Io {
             path: path.to_owned(),
             source,

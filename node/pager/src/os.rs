@@ -12,6 +12,6 @@ pub use file_key::{FileKey, FileKind};
 pub use os_file::OsFile;
 pub use wal_index::WalState;
 
-pub(crate) use file_key::beside;
+pub use file_key::beside;
 pub(crate) use lower_file::{LOWER_VFS, LowerFile};
 pub(crate) use wal_index::{FRAME_HEADER_BYTES, WAL_HEADER_BYTES, WalIndex, frame_offset};

@@ -1,8 +1,9 @@
 //! The scrubber: finds pages whose bytes are no longer those that were committed. Reads only; repairs nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use halite_ltx::PageNo;
+use halite_ltx::{Checksum, PageNo};
 
 use crate::database::Database;
 use crate::error::PagerError;
@@ -19,6 +20,36 @@ pub struct ScrubReport {
 }
 
 impl Database {
+    /// Whether something was read that is not what was committed, or may be; it is forgotten by being asked.
+    pub fn take_suspicion(&self) -> bool {
+        self.shared.file.suspect.swap(false, Ordering::SeqCst)
+    }
+
+    /// SQLite has refused what it read. Somebody has to look into it.
+    pub fn suspect(&self) {
+        self.shared.file.suspect.store(true, Ordering::SeqCst);
+    }
+
+    /// Reads all pages, and counts those that are damaged as what they are: from then on the checksums say what is in the file, and whoever
+    /// compares them with those of another node sees which pages to pull. Nobody may commit meanwhile.
+    pub fn own_up_to_damage(self: &Arc<Self>) -> Result<ScrubReport, PagerError> {
+        let snapshot = self.snapshot()?;
+        let report = scrub(&snapshot)?;
+        let mut buffer = Vec::new();
+        let found = report.damaged.iter().map(|&pgno| {
+            let read = snapshot.read_page(pgno, &mut buffer);
+            // What cannot be read is none of the contents that a page can have.
+            let checksum = read.map_or(Checksum::EMPTY, |()| masked_page_checksum(pgno, &buffer));
+            (pgno, checksum)
+        });
+        let found: Vec<_> = found.collect();
+        if let Some(state) = self.shared.file.stable().as_mut() {
+            let page_count = state.table.page_count();
+            state.table.update(page_count, &found);
+        }
+        Ok(report)
+    }
+
     /// Reads all pages and compares them to their checksums.
     pub fn scrub(self: &Arc<Self>) -> Result<ScrubReport, PagerError> {
         scrub(&self.snapshot()?)

@@ -3,6 +3,7 @@
 mod support;
 
 mod crash;
+mod damage;
 mod fence;
 mod gate;
 mod import;

@@ -6,6 +6,7 @@ use halite_ltx::{PageNo, PageSize};
 use rusqlite::Connection;
 
 use super::statement::Statement;
+use super::text_encoding::TextEncoding;
 use crate::error::ApplyError;
 use crate::os::{LowerFile, WalIndex};
 
@@ -16,6 +17,7 @@ pub struct PageSink<'a> {
     page_size: PageSize,
     page_count: u32,
     written: u64,
+    encoding: Option<TextEncoding>,
     /// Pages given so far, if they have to be known.
     given: Option<HashSet<u32>>,
 }
@@ -34,6 +36,7 @@ impl<'a> PageSink<'a> {
             page_size,
             page_count,
             written: 0,
+            encoding: None,
             given: remember.then(HashSet::new),
         }
     }
@@ -130,7 +133,15 @@ impl<'a> PageSink<'a> {
     pub(super) fn insert(&mut self, pgno: PageNo, page: Option<&[u8]>) -> Result<(), ApplyError> {
         self.insert.run(self.connection, pgno.get(), page)?;
         self.written += 1;
+        if let (PageNo::FIRST, Some(page)) = (pgno, page) {
+            self.encoding = Some(TextEncoding::of_page_one(page));
+        }
         Ok(())
+    }
+
+    /// What page 1 says of the text, if it was written.
+    pub(super) fn encoding(&self) -> Option<TextEncoding> {
+        self.encoding
     }
 
     pub(super) fn written(&self) -> u64 {

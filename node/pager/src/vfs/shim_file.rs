@@ -5,6 +5,7 @@ use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use halite_ltx::PageNo;
 use libsqlite3_sys::{self as ffi, sqlite3_file, sqlite3_int64, sqlite3_io_methods};
 use parking_lot::Mutex;
 
@@ -85,6 +86,34 @@ impl ShimFile {
 
     pub(super) fn lower(&self) -> LowerFile {
         self.lower
+    }
+
+    /// What comes of a read of the database file: whoever writes must not go on from a page that the disk, or somebody, has changed. It would
+    /// reach every node with the next transaction.
+    fn judge(&self, bytes: &[u8], offset: i64, code: c_int) -> c_int {
+        let page_size = self.shared.file.page_size().get() as usize;
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        if bytes.len() != page_size
+            || !offset.is_multiple_of(page_size)
+            || !matches!(*self.connection.role.lock(), Role::Writer(_))
+        {
+            return code;
+        }
+        let Ok(before) = u32::try_from(offset / page_size) else {
+            return code;
+        };
+        let pgno = PageNo::new(before.saturating_add(1));
+        if self.shared.file.is_committed(pgno, bytes) {
+            return code;
+        }
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::DamageUnnoticed) {
+            return code;
+        }
+        let path = self.shared.file.path.display();
+        tracing::error!(%path, page = pgno.get(), "a page of the database file is not what was committed");
+        self.shared.file.suspect.store(true, Ordering::SeqCst);
+        ffi::SQLITE_IOERR_DATA
     }
 
     fn write(&self, bytes: &[u8], offset: i64) -> c_int {
@@ -252,7 +281,24 @@ unsafe extern "C" fn read(
     offset: sqlite3_int64,
 ) -> c_int {
     // SAFETY: SQLite calls methods on open files only, and gives room for `amount` bytes at `buffer`.
-    unsafe { shim(file).lower.read_into(buffer, amount, offset) }
+    let (shim, code) = unsafe {
+        (
+            shim(file),
+            shim(file).lower.read_into(buffer, amount, offset),
+        )
+    };
+    // The lower VFS has filled what is past the end of the file with zeros.
+    if shim.kind != FileKind::Database
+        || !matches!(code, ffi::SQLITE_OK | ffi::SQLITE_IOERR_SHORT_READ)
+    {
+        return code;
+    }
+    let Ok(amount) = usize::try_from(amount) else {
+        return code;
+    };
+    // SAFETY: `amount` bytes at `buffer` were filled.
+    let bytes = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), amount) };
+    shim.judge(bytes, offset, code)
 }
 
 unsafe extern "C" fn write(
