@@ -1,5 +1,6 @@
 //! Operations on the cluster: databases, members, leadership, import and export.
 
+mod repair;
 mod transfer;
 
 use std::fmt;
@@ -23,11 +24,23 @@ use crate::{Client, Error, ReadLevel, TopologyWatch};
 #[derive(Clone)]
 pub struct Admin {
     client: Client,
+    retry_deadline: Duration,
 }
 
 impl Admin {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client }
+        let retry_deadline = client.core.cluster.options.retry_deadline;
+        Self {
+            client,
+            retry_deadline,
+        }
+    }
+
+    /// The same with another deadline for a call with all its retries; a single try may take as long as before.
+    #[must_use]
+    pub fn with_retry_deadline(mut self, deadline: Duration) -> Self {
+        self.retry_deadline = deadline;
+        self
     }
 
     /// What the node at `address` (`host:port`) knows of itself. Asks that node and no other.
@@ -102,6 +115,17 @@ impl Admin {
                 "node did not answer in time: addr={address}"
             ))),
         }
+    }
+
+    /// Brings back a database of which no node has a sound copy, by what is said to count. `force`: the file, also where what was committed and
+    /// is not in it is lost. Waits as long as it takes.
+    pub async fn repair_database(
+        &self,
+        name: impl Into<String>,
+        keep: wire::repair_database_request::Keep,
+        force: bool,
+    ) -> Result<wire::RepairDatabaseResponse, Error> {
+        repair::repair(&self.client, name.into(), keep, force).await
     }
 
     /// Creates a database; true if it was not there. `page_size` 0 means 4096.
@@ -241,6 +265,28 @@ impl Admin {
         Ok(answer.primary_id)
     }
 
+    /// The cluster's feature level, and what each member supports.
+    pub async fn upgrade_status(&self) -> Result<wire::UpgradeResponse, Error> {
+        self.upgrade(false, Effect::Read).await
+    }
+
+    /// Raises the cluster's feature level to what every member supports. Done twice it is done once.
+    pub async fn finalize_upgrade(&self) -> Result<wire::UpgradeResponse, Error> {
+        self.upgrade(true, Effect::Write).await
+    }
+
+    async fn upgrade(
+        &self,
+        finalize: bool,
+        effect: Effect,
+    ) -> Result<wire::UpgradeResponse, Error> {
+        let request = wire::UpgradeRequest { finalize };
+        self.call(effect, move |mut node| async move {
+            node.upgrade(request).await
+        })
+        .await
+    }
+
     /// Uploads an ordinary SQLite file of `size_bytes` as a new or empty database; with `overwrite`, in place of what it holds.
     ///
     /// Not retried once bytes were sent.
@@ -285,11 +331,7 @@ impl Admin {
         Fut: Future<Output = Result<Response<T>, Status>> + Send,
     {
         let options = &self.client.core.cluster.options;
-        let plan = Plan {
-            need: Need::Primary,
-            effect,
-            deadline: Instant::now() + options.retry_deadline,
-        };
+        let plan = Plan::new(Need::Primary, effect, Instant::now() + self.retry_deadline);
         let call = AdminCall {
             ask,
             limit: options.call_timeout,

@@ -30,6 +30,8 @@ pub(crate) struct CallScope {
     pub(crate) call_timeout: Duration,
     /// Longest time with all retries.
     pub(crate) retry_deadline: Duration,
+    /// Time in which tries of a stream of rows may begin, where that is not all of it.
+    pub(crate) tries_within: Option<Duration>,
 }
 
 struct PipelinedCall<'a> {
@@ -74,11 +76,7 @@ pub(crate) async fn call(
             "call is too large: bytes={bytes} bytes_max={CALL_BYTES_MAX}"
         )));
     }
-    let plan = Plan {
-        need: need(effect, scope.level),
-        effect,
-        deadline,
-    };
+    let plan = Plan::new(need(effect, scope.level), effect, deadline);
     let operation = PipelinedCall {
         cluster,
         token,
@@ -87,7 +85,9 @@ pub(crate) async fn call(
         call_timeout: scope.call_timeout,
         effect,
     };
-    let reply = run(cluster, plan, operation).await?;
+    let reply = run(cluster, plan, operation)
+        .await
+        .map_err(|error| error.of_statements(expected))?;
     if reply.results.len() != expected {
         return Err(Error::internal(format!(
             "node left out results: expected={expected} found={}",

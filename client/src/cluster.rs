@@ -1,8 +1,9 @@
 //! What the client knows of the cluster, kept up to date by its background tasks.
 //!
-//! [`state`] is the knowledge and its rules (pure), [`view`] the snapshot that calls route by, [`peer`] keeps one node connected,
+//! [`state`] is the knowledge and its rules, [`news`] whose word counts, [`trust`] which cluster is believed (all pure), [`view`] the snapshot that calls route by, [`peer`] keeps one node connected,
 //! [`watcher`] follows the topology, [`supervisor`] runs a task per known node. Calls only read the view.
 
+mod news;
 mod peer;
 mod state;
 mod supervisor;
@@ -27,8 +28,9 @@ use crate::link::Link;
 use crate::options::Options;
 use crate::random::Random;
 use crate::stats::{ClientStats, Stats};
+use news::Source;
 pub(crate) use state::PeerKey;
-use state::{Linked, Source, State};
+use state::{Linked, State};
 pub(crate) use view::View;
 
 /// Shared by all handles of one client and by its tasks.
@@ -85,7 +87,7 @@ impl Cluster {
         self.view.subscribe()
     }
 
-    /// A node said that it is not the primary, and maybe who is.
+    /// A node said that it is not the primary, or no member at all, and maybe who is primary.
     pub(crate) fn primary_denied(&self, by: PeerKey, hint: Option<&wire::NodeAddress>) {
         self.change(|state| state.primary_denied(by, hint));
         self.doubt.notify_one();
@@ -172,8 +174,8 @@ impl Cluster {
         }
     }
 
-    fn adopt(&self, topology: &wire::Topology, source: Source) {
-        self.change(|state| state.adopt(topology, source));
+    fn told(&self, by: PeerKey, topology: &wire::Topology, source: Source) {
+        self.change(|state| state.told(by, topology, source));
     }
 
     /// Applies a change and publishes it. Writes that wait at a node that does not lead any more are given back.

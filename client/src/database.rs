@@ -27,6 +27,7 @@ impl Database {
             level: options.read_level,
             call_timeout: options.call_timeout,
             retry_deadline: options.retry_deadline,
+            tries_within: None,
         };
         Self { client, scope }
     }
@@ -50,6 +51,23 @@ impl Database {
         let mut database = self.clone();
         database.scope.call_timeout = timeout;
         database.scope.retry_deadline = timeout;
+        database
+    }
+
+    /// The same database with another deadline for a call with all its retries; a single try may take as long as before.
+    #[must_use]
+    pub fn with_retry_deadline(&self, deadline: Duration) -> Self {
+        let mut database = self.clone();
+        database.scope.retry_deadline = deadline;
+        database
+    }
+
+    /// The same database where a [`query_stream`](Self::query_stream) that nobody serves is given up after this time. A node that has begun with it has
+    /// the time that a call has.
+    #[must_use]
+    pub fn with_tries_within(&self, within: Duration) -> Self {
+        let mut database = self.clone();
+        database.scope.tries_within = Some(within);
         database
     }
 
@@ -84,7 +102,8 @@ impl Database {
         Rows::from_wire(result.columns, result.rows)
     }
 
-    /// Reads rows one after the other, as fast as the caller takes them. Not repeated once the first row has come.
+    /// Reads rows one after the other, as fast as the caller takes them. Not repeated once the first row has come. All of them have to be taken
+    /// within the deadline of a call ([`with_timeout`](Self::with_timeout)).
     pub async fn query_stream(
         &self,
         sql: impl Into<String>,
@@ -111,14 +130,16 @@ impl Database {
         results.into_iter().map(ExecuteResult::from_wire).collect()
     }
 
-    /// Begins an interactive transaction. It holds the database's only writer: keep it short.
+    /// Begins an interactive transaction. It holds the database's only writer: keep it short. The primary rolls it back when it is open longer
+    /// than its `transaction-timeout` (5 s, unless it is configured otherwise).
     pub async fn transaction(&self) -> Result<Transaction, Error> {
-        self.transaction_within(Transaction::DEADLINE_MAX).await
+        Transaction::begin(&self.client, &self.scope, None).await
     }
 
-    /// Begins an interactive transaction that has to end within `deadline` (at most 5 s) or is rolled back.
+    /// Begins an interactive transaction that has to end within `deadline`, or within the primary's limit if that is shorter, or
+    /// is rolled back.
     pub async fn transaction_within(&self, deadline: Duration) -> Result<Transaction, Error> {
-        Transaction::begin(&self.client, &self.scope, deadline).await
+        Transaction::begin(&self.client, &self.scope, Some(deadline)).await
     }
 
     /// The committed transactions from `from_txid` on, as LTX files: for copies elsewhere, change feeds and tools. 0 begins with the

@@ -39,13 +39,13 @@ pub enum ErrorKind {
     },
     /// The node found its copy of the database damaged.
     Corrupt,
-    /// Wrong cluster, a removed member, or a node whose disk is not the one the cluster knows.
+    /// All nodes that could be asked were removed from their cluster, or take no part in it because their disk is not the one that it knows.
     Fenced,
     /// No database has this name.
     NoSuchDatabase,
     /// A database or member of this name is there already.
     AlreadyExists,
-    /// The read took longer than its timeout.
+    /// The call, or the transaction, took longer than it had time. Nothing was written.
     DeadlineExceeded,
     /// The node's disk is full. Nothing was written.
     DiskFull,
@@ -75,7 +75,8 @@ impl Error {
         &self.0.kind
     }
 
-    /// Which statement of a batch failed, from 0; `None` where the error is not about a statement.
+    /// Which statement of a batch failed, from 0; `None` where the error is not about a statement, such as a deferred constraint that its end
+    /// violates.
     pub fn statement_index(&self) -> Option<u32> {
         self.0.statement_index
     }
@@ -176,6 +177,21 @@ impl Error {
         }))
     }
 
+    /// The same of a call of so many statements: a node says of what happened behind the last one that it was beyond them.
+    pub(crate) fn of_statements(self, count: usize) -> Self {
+        let beyond = |index: u32| index as usize >= count;
+        if !self.0.statement_index.is_some_and(beyond) {
+            return self;
+        }
+        Self(Arc::new(Fact {
+            kind: self.0.kind.clone(),
+            message: self.0.message.clone(),
+            statement_index: None,
+            primary: self.0.primary.clone(),
+            source: self.0.source.clone(),
+        }))
+    }
+
     /// The error a gRPC call ended with. Without Halite's own detail it comes from the transport, and then `None` is returned:
     /// whether the call arrived is not known.
     pub(crate) fn from_status(status: &tonic::Status) -> Option<Self> {
@@ -240,6 +256,27 @@ mod tests {
             error.to_string(),
             "UNIQUE constraint failed: t.a: code=19 extended=2067 statement=3"
         );
+    }
+
+    #[test]
+    fn an_error_of_the_end_of_a_batch_is_of_none_of_its_statements() {
+        let at = |statement_index| {
+            let error = Error::from_wire(wire::Error {
+                code: wire::ErrorCode::Sql.into(),
+                message: "FOREIGN KEY constraint failed".into(),
+                sqlite_code: 787,
+                statement_index,
+                ..wire::Error::default()
+            });
+            error.of_statements(3)
+        };
+        assert_eq!(at(2).statement_index(), Some(2));
+        let end = at(3);
+        assert_eq!(
+            (end.statement_index(), end.sqlite_code()),
+            (None, Some(787))
+        );
+        assert!(!end.to_string().contains("statement="), "{end}");
     }
 
     #[test]

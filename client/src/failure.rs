@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use halite_proto::error_detail;
+
 use crate::link::{Lost, describe};
 use crate::{Error, ErrorKind};
 
@@ -31,8 +33,10 @@ pub(crate) enum Effect {
 pub(crate) enum Next {
     /// Try another node now; pause when all have been tried.
     Elsewhere,
-    /// Try another node now; the error stands when all have been tried.
+    /// Try another node now; the error stands when all that can be reached have been tried.
     ElsewhereOrFail,
+    /// Try another node now; the error stands when every member says so, and as long as one says something else or nothing, a primary is waited for.
+    ElsewhereUnlessAll,
     /// Other nodes would only hand the call to the one that just answered: wait, at least this long if it says so.
     Pause(Option<Duration>),
     /// The error is the answer.
@@ -54,14 +58,14 @@ impl Failure {
             return Failure::Answered(error);
         }
         match status.code() {
-            Code::Unimplemented => {
-                Failure::Answered(Error::internal("node does not know this call"))
-            }
+            Code::Unimplemented => Failure::Answered(Error::internal(
+                "node does not know this call: it runs another version, see `halite status`",
+            )),
             // What tonic answers to a message beyond the limit of the node, before any of our code sees it.
             Code::OutOfRange | Code::InvalidArgument => {
                 Failure::Answered(Error::invalid(describe(status)))
             }
-            _ => Failure::lost(describe(status), true),
+            _ => Failure::lost(describe(status), !error_detail::is_unsent(status)),
         }
     }
 
@@ -69,12 +73,8 @@ impl Failure {
     pub(crate) fn maybe_done(&self) -> bool {
         match self {
             Failure::Lost(lost) => lost.maybe_sent,
-            Failure::Answered(error) => {
-                matches!(
-                    error.kind(),
-                    ErrorKind::OutcomeUnknown | ErrorKind::DeadlineExceeded
-                )
-            }
+            // A node whose own time for a call is up has stopped and rolled it back before it says so.
+            Failure::Answered(error) => *error.kind() == ErrorKind::OutcomeUnknown,
         }
     }
 
@@ -95,18 +95,18 @@ impl Failure {
             Failure::Answered(error) => error,
         };
         match error.kind() {
-            ErrorKind::NotPrimary { .. }
-            | ErrorKind::OutcomeUnknown
-            | ErrorKind::DeadlineExceeded => Next::Elsewhere,
+            ErrorKind::NotPrimary { .. } | ErrorKind::OutcomeUnknown => Next::Elsewhere,
             ErrorKind::Unavailable { retry_after } if by_primary && effect != Effect::Read => {
                 Next::Pause(*retry_after)
             }
             ErrorKind::Unavailable { .. } => Next::Elsewhere,
             // A follower may not have applied the creation yet.
-            ErrorKind::NoSuchDatabase if !by_primary => Next::ElsewhereOrFail,
+            ErrorKind::NoSuchDatabase if !by_primary => Next::ElsewhereUnlessAll,
+            // It speaks of itself.
+            ErrorKind::Fenced => Next::ElsewhereUnlessAll,
             ErrorKind::Corrupt if effect == Effect::Read => Next::ElsewhereOrFail,
             // Every node purges its log at its own pace.
-            ErrorKind::Fenced | ErrorKind::Purged => Next::ElsewhereOrFail,
+            ErrorKind::Purged => Next::ElsewhereOrFail,
             _ => Next::Fail,
         }
     }
@@ -152,6 +152,7 @@ mod tests {
                 extended: 2067,
             },
             ErrorKind::AlreadyExists,
+            ErrorKind::DeadlineExceeded,
             ErrorKind::DiskFull,
             ErrorKind::RowsNotKept,
             ErrorKind::Internal,
@@ -164,9 +165,17 @@ mod tests {
             answered(ErrorKind::NoSuchDatabase).next(Effect::Read, true),
             Next::Fail
         );
-        assert_eq!(
-            answered(ErrorKind::NoSuchDatabase).next(Effect::Read, false),
-            Next::ElsewhereOrFail
-        );
+    }
+
+    #[test]
+    fn what_one_node_lacks_is_not_the_answer_of_the_cluster() {
+        for kind in [ErrorKind::Fenced, ErrorKind::NoSuchDatabase] {
+            for effect in [Effect::Read, Effect::Write, Effect::Once] {
+                let next = answered(kind.clone()).next(effect, false);
+                assert_eq!(next, Next::ElsewhereUnlessAll);
+            }
+        }
+        let purged = answered(ErrorKind::Purged).next(Effect::Read, true);
+        assert_eq!(purged, Next::ElsewhereOrFail);
     }
 }

@@ -74,6 +74,8 @@ pub use transaction::Transaction;
 pub use value::Value;
 
 /// What status and admin calls answer with, as it comes over the wire.
+pub use halite_proto::v1::repair_database_request::Keep;
 pub use halite_proto::v1::{
-    DatabaseStatus, ImportResponse, MemberInfo, NodeStatus, Role, StatusResponse, Topology,
+    DatabaseStatus, ImportResponse, MemberInfo, MemberLevels, NodeStatus, Role, StatusResponse,
+    Topology, UpgradeResponse,
 };

@@ -198,8 +198,12 @@ impl Link {
     }
 
     fn abandon(&self, id: u64) {
-        if self.pipe.lock().abandon(id) {
+        let abandoned = self.pipe.lock().abandon(id);
+        if let Some(abandoned) = abandoned {
             self.outstanding.fetch_sub(1, Ordering::Relaxed);
+            if let Some(waker) = abandoned.wake {
+                waker.wake();
+            }
         }
     }
 }
@@ -221,7 +225,7 @@ impl Drop for CloseGuard {
     }
 }
 
-/// One try in flight. Dropping it gives up waiting; the call itself may still be carried out.
+/// One try in flight. Dropping it gives the call up: the node interrupts what has not been committed of it.
 pub(crate) struct Waiting {
     link: Arc<Link>,
     id: u64,

@@ -135,11 +135,11 @@ impl LtxStream {
 
     /// Opens the stream at a node that has what comes next.
     async fn reopen(&mut self) -> Result<(), Error> {
-        let plan = Plan {
-            need: self.need,
-            effect: Effect::Read,
-            deadline: Instant::now() + self.scope.retry_deadline,
-        };
+        let plan = Plan::new(
+            self.need,
+            Effect::Read,
+            Instant::now() + self.scope.retry_deadline,
+        );
         let operation = OpenLtx {
             request: wire::StreamLtxRequest {
                 database: self.scope.database.clone(),

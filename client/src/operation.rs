@@ -43,6 +43,20 @@ pub(crate) struct Plan {
     pub(crate) need: Need,
     pub(crate) effect: Effect,
     pub(crate) deadline: Instant,
+    /// No try begins later.
+    pub(crate) tries_until: Instant,
+}
+
+impl Plan {
+    /// Tries may begin until the deadline.
+    pub(crate) fn new(need: Need, effect: Effect, deadline: Instant) -> Self {
+        Self {
+            need,
+            effect,
+            deadline,
+            tries_until: deadline,
+        }
+    }
 }
 
 /// The tries of one call so far.
@@ -54,6 +68,8 @@ struct Progress {
     maybe_done: bool,
     /// The last answer stands if nobody else can be asked.
     stands: bool,
+    /// All nodes tried since the last pause spoke of what they are or have themselves.
+    agreed: bool,
     last: Option<Error>,
     hint: Option<wire::NodeAddress>,
     pause: Backoff,
@@ -77,14 +93,16 @@ pub(crate) async fn run<O: Operation>(
             if cluster.in_flight.is_closed() && progress.last.is_none() {
                 return Err(Error::unavailable("client was closed"));
             }
-            if progress.stands || cluster.in_flight.is_closed() || Instant::now() >= plan.deadline {
+            progress.heed_agreement(&view);
+            let over = Instant::now() >= plan.tries_until;
+            if progress.stands || cluster.in_flight.is_closed() || over {
                 return Err(progress.into_error());
             }
             progress.wait(cluster, &view).await;
             continue;
         };
         if progress.tries > 0 {
-            if Instant::now() >= plan.deadline {
+            if Instant::now() >= plan.tries_until {
                 return Err(progress.into_error());
             }
             cluster.stats.retries.add(1);
@@ -101,7 +119,10 @@ pub(crate) async fn run<O: Operation>(
         };
         let key = view.nodes[index].key;
         if let Failure::Answered(error) = &failure
-            && matches!(error.kind(), ErrorKind::NotPrimary { .. })
+            && matches!(
+                error.kind(),
+                ErrorKind::NotPrimary { .. } | ErrorKind::Fenced
+            )
         {
             cluster.primary_denied(key, error.primary());
         }
@@ -129,6 +150,7 @@ impl Progress {
             tries: 0,
             maybe_done: false,
             stands: false,
+            agreed: true,
             last: None,
             hint: None,
             pause: Backoff::new(PAUSE_FIRST, PAUSE_CAP),
@@ -148,11 +170,12 @@ impl Progress {
         self.stands = match next {
             Next::Fail => true,
             Next::ElsewhereOrFail => !self.maybe_done,
-            Next::Elsewhere | Next::Pause(_) => false,
+            Next::Elsewhere | Next::ElsewhereUnlessAll | Next::Pause(_) => false,
         };
+        self.agreed &= next == Next::ElsewhereUnlessAll;
         match next {
             Next::Fail => return Step::Stop,
-            Next::Elsewhere | Next::ElsewhereOrFail => {}
+            Next::Elsewhere | Next::ElsewhereOrFail | Next::ElsewhereUnlessAll => {}
             Next::Pause(at_least) => {
                 self.pause_at_least = at_least.unwrap_or(Duration::from_millis(1))
             }
@@ -160,12 +183,23 @@ impl Progress {
         Step::GoOn
     }
 
+    /// Nobody is left to be asked: what each member says of itself stands, if none is missing.
+    fn heed_agreement(&mut self, view: &View) {
+        let asked = |key: &PeerKey| self.tried.contains(key);
+        let mut members = view.nodes.iter().filter(|node| node.member);
+        self.stands |= self.agreed
+            && !self.tried.is_empty()
+            && !self.maybe_done
+            && members.all(|m| asked(&m.key));
+    }
+
     /// Waits for news of the cluster, a moment, or the deadline, whichever comes first.
     async fn wait(&mut self, cluster: &Cluster, seen: &Arc<View>) {
         let pace = self.pause.next(cluster.random.next());
         let asked = std::mem::take(&mut self.pause_at_least);
-        let until = (Instant::now() + pace.max(asked)).min(self.plan.deadline);
+        let until = (Instant::now() + pace.max(asked)).min(self.plan.tries_until);
         self.tried.clear();
+        self.agreed = true;
         self.hint = None;
         let mut news = cluster.subscribe();
         if !Arc::ptr_eq(&news.borrow_and_update(), seen) {
@@ -178,7 +212,9 @@ impl Progress {
     fn into_error(self) -> Error {
         let tries = self.tries;
         let Some(last) = self.last else {
-            return Error::unavailable("no node could be reached before the deadline");
+            return Error::unavailable(
+                "no node could be reached before the deadline: nothing was sent",
+            );
         };
         if self.stands && (!self.maybe_done || settles(&last)) {
             return last;
@@ -191,8 +227,12 @@ impl Progress {
         if *last.kind() == ErrorKind::DeadlineExceeded {
             return last;
         }
+        let nothing = match self.plan.effect {
+            Effect::Read => "",
+            Effect::Write | Effect::Once => ", nothing was carried out",
+        };
         Error::unavailable(format!(
-            "no node could serve the call before the deadline: tries={tries} last_error=\"{last}\""
+            "no node could serve the call before the deadline{nothing}: tries={tries} last_error=\"{last}\""
         ))
     }
 }

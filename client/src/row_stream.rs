@@ -34,6 +34,9 @@ pub struct RowStream {
     /// Longest wait for the next piece.
     stall: Duration,
     stalled: Pin<Box<Sleep>>,
+    /// The last row has come.
+    complete: bool,
+    /// Nothing more comes.
     ended: bool,
     /// Keeps the connections open.
     _client: Client,
@@ -52,11 +55,12 @@ impl RowStream {
         statement: wire::Statement,
     ) -> Result<Self, Error> {
         let cluster = &client.core.cluster;
-        let plan = Plan {
-            need: need(Effect::Read, scope.level),
-            effect: Effect::Read,
-            deadline: Instant::now() + scope.retry_deadline,
-        };
+        let now = Instant::now();
+        let deadline = now + scope.retry_deadline;
+        let mut plan = Plan::new(need(Effect::Read, scope.level), Effect::Read, deadline);
+        if let Some(within) = scope.tries_within {
+            plan.tries_until = deadline.min(now + within);
+        }
         let operation = OpenQuery {
             request: wire::QueryRequest {
                 database: scope.database.clone(),
@@ -76,6 +80,7 @@ impl RowStream {
             token: client.token.clone(),
             stall: scope.call_timeout,
             stalled: Box::pin(sleep(scope.call_timeout)),
+            complete: false,
             ended: false,
             _client: client.clone(),
         };
@@ -96,7 +101,16 @@ impl RowStream {
     fn accept(&mut self, piece: wire::QueryResponse) {
         self.rows.extend(piece.rows);
         self.token.observe(piece.session_index);
-        self.ended = piece.done;
+        self.complete = piece.done;
+    }
+
+    /// The end of the stream follows its last message at once. A stream that is let go of before is reset, and a connection bears only so many
+    /// of those in its life.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.inbound.poll_next_unpin(cx) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => self.stalled.as_mut().poll(cx),
+        }
     }
 
     fn fail(&mut self, error: Error) -> Poll<Option<Result<Row, Error>>> {
@@ -120,6 +134,11 @@ impl Stream for RowStream {
             }
             if this.ended {
                 return Poll::Ready(None);
+            }
+            if this.complete {
+                ready!(this.poll_end(cx));
+                this.ended = true;
+                continue;
             }
             match this.inbound.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(piece))) => {
@@ -159,7 +178,8 @@ impl Operation for OpenQuery<'_> {
     async fn attempt(&mut self, attempt: Attempt) -> Result<Self::Output, Failure> {
         let remaining = attempt.deadline.saturating_duration_since(Instant::now());
         let limit = self.call_timeout.min(remaining);
-        self.request.timeout_ms = saturating_ms(limit);
+        // The rows may take as long as the call with all its retries, only their beginning has to come within one try.
+        self.request.timeout_ms = saturating_ms(remaining);
         self.request.session_index = self.token.get();
         let mut node =
             HaliteClient::new(attempt.link.channel()).max_decoding_message_size(MESSAGE_BYTES_MAX);

@@ -22,8 +22,12 @@ use crate::read_level::saturating_ms;
 use crate::route::Need;
 use crate::{Client, Error, ErrorKind, ExecuteResult, Params, Rows};
 
+/// The limit of nodes that do not say theirs.
+const SILENT_LIMIT: Duration = Duration::from_secs(5);
 /// The node's own verdict on a deadline comes first.
 const ANSWER_GRACE: Duration = Duration::from_millis(250);
+/// SQLite's code for what makes no sense at this point.
+const SQLITE_ERROR: i32 = 1;
 /// One request is under way at a time, and one rollback.
 const REQUESTS_MAX: usize = 2;
 
@@ -37,6 +41,8 @@ pub struct Transaction {
     inbound: Streaming<wire::TransactionResponse>,
     client: Client,
     deadline: Instant,
+    /// How long it may be open, as the node said.
+    within: Duration,
     state: State,
     _id: Arc<CallId>,
 }
@@ -54,32 +60,29 @@ struct Begin {
     call_timeout: Duration,
 }
 
-type Opened = (
-    mpsc::Sender<wire::TransactionRequest>,
-    Streaming<wire::TransactionResponse>,
-);
+struct Opened {
+    requests: mpsc::Sender<wire::TransactionRequest>,
+    inbound: Streaming<wire::TransactionResponse>,
+    begun: wire::TransactionBegun,
+}
 
 impl Transaction {
-    /// No transaction lasts longer than this.
-    pub const DEADLINE_MAX: Duration = Duration::from_secs(5);
-
     pub(crate) async fn begin(
         client: &Client,
         scope: &CallScope,
-        deadline: Duration,
+        within: Option<Duration>,
     ) -> Result<Self, Error> {
         let cluster = &client.core.cluster;
-        let within = deadline.min(Self::DEADLINE_MAX);
         let id = cluster.ledger.open();
-        let plan = Plan {
-            need: Need::Primary,
-            effect: Effect::Write,
-            deadline: Instant::now() + scope.retry_deadline,
-        };
+        let plan = Plan::new(
+            Need::Primary,
+            Effect::Write,
+            Instant::now() + scope.retry_deadline,
+        );
         let operation = Begin {
             request: wire::TransactionBegin {
                 database: scope.database.clone(),
-                deadline_ms: saturating_ms(within),
+                deadline_ms: within.map_or(0, |within| saturating_ms(within).max(1)),
                 idempotency_key: Some(wire::IdempotencyKey {
                     client_id: cluster.client_id.clone(),
                     call_id: id.get(),
@@ -87,12 +90,21 @@ impl Transaction {
             },
             call_timeout: scope.call_timeout,
         };
-        let (requests, inbound) = run(cluster, plan, operation).await?;
+        let Opened {
+            requests,
+            inbound,
+            begun,
+        } = run(cluster, plan, operation).await?;
+        let within = match begun.deadline_ms {
+            0 => within.unwrap_or(SILENT_LIMIT).min(SILENT_LIMIT),
+            ms => Duration::from_millis(ms.into()),
+        };
         Ok(Self {
             requests,
             inbound,
             client: client.clone(),
             deadline: Instant::now() + within,
+            within,
             state: State::Open,
             _id: id,
         })
@@ -117,7 +129,7 @@ impl Transaction {
         Rows::from_wire(result.columns, result.rows)
     }
 
-    /// Commits, and waits until the cluster keeps it.
+    /// Commits, and waits until the cluster keeps it. Of a transaction that has ended it says, as SQLite does, that none is active.
     pub async fn commit(mut self) -> Result<(), Error> {
         let answer = self
             .request(Request::Commit(wire::Null {}), Error::outcome_unknown)
@@ -138,10 +150,19 @@ impl Transaction {
             .request(Request::Rollback(wire::Null {}), Error::unavailable)
             .await;
         self.state = State::Ended;
-        match answer? {
-            Response::RolledBack(_) => Ok(()),
-            other => Err(unexpected(&other)),
+        match answer {
+            Ok(Response::RolledBack(_)) => Ok(()),
+            Ok(other) => Err(unexpected(&other)),
+            // It has been rolled back already.
+            Err(error) if *error.kind() == ErrorKind::DeadlineExceeded => Ok(()),
+            Err(error) => Err(error),
         }
+    }
+
+    /// False once it has ended: by an error, by a call on it that was cancelled, or because its deadline has passed. It may have ended on the node
+    /// without this client knowing yet.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open && Instant::now() < self.deadline
     }
 
     async fn statement(
@@ -174,7 +195,21 @@ impl Transaction {
                     "transaction was rolled back because a call on it was cancelled",
                 ));
             }
-            State::Ended => return Err(Error::invalid("transaction has ended")),
+            State::Ended => return Err(has_ended(&kind)),
+        }
+        if Instant::now() >= self.deadline {
+            // The node has rolled it back, or does now. A commit that was not sent is none.
+            let _ = self.requests.try_send(wire::TransactionRequest {
+                kind: Some(Request::Rollback(wire::Null {})),
+            });
+            self.state = State::Ended;
+            return Err(Error::new(
+                ErrorKind::DeadlineExceeded,
+                format!(
+                    "the transaction was open longer than {:?} and was rolled back",
+                    self.within
+                ),
+            ));
         }
         self.state = State::Busy;
         let sent = self
@@ -206,10 +241,19 @@ impl Transaction {
             }
         };
         if let Response::Failure(failure) = response {
-            if !failure.ended && sent.is_ok() {
+            let open = !failure.ended && sent.is_ok();
+            if open {
                 self.state = State::Open;
             }
-            return Err(Error::from_wire(failure.error.unwrap_or_default()));
+            let error = Error::from_wire(failure.error.unwrap_or_default());
+            return Err(match error.kind() {
+                // It did not get as far as the quorum, or its outcome would be unknown.
+                kind @ ErrorKind::NotPrimary { .. } if !open => Error::new(
+                    kind.clone(),
+                    format!("the transaction was rolled back, begin it again: {error}"),
+                ),
+                _ => error,
+            });
         }
         self.state = State::Open;
         Ok(response)
@@ -255,7 +299,13 @@ impl Operation for Begin {
         // Nothing can have been written yet, so a begin may be repeated whatever became of it.
         let failure = match timeout(limit, opening).await {
             Ok(Ok((Some(first), inbound))) => match first.kind {
-                Some(Response::Begun(_)) => return Ok((requests, inbound)),
+                Some(Response::Begun(begun)) => {
+                    return Ok(Opened {
+                        requests,
+                        inbound,
+                        begun,
+                    });
+                }
                 Some(Response::Failure(failure)) => {
                     Failure::Answered(Error::from_wire(failure.error.unwrap_or_default()))
                 }
@@ -267,6 +317,22 @@ impl Operation for Begin {
         };
         Err(nothing_written(failure))
     }
+}
+
+/// What is said of a request to a transaction that is over. Of its end, SQLite's own words.
+fn has_ended(asked: &Request) -> Error {
+    let word = match asked {
+        Request::Commit(_) => "commit",
+        Request::Rollback(_) => "rollback",
+        Request::Begin(_) | Request::Statement(_) => {
+            return Error::invalid("transaction has ended");
+        }
+    };
+    let kind = ErrorKind::Sql {
+        code: SQLITE_ERROR,
+        extended: SQLITE_ERROR,
+    };
+    Error::new(kind, format!("cannot {word} - no transaction is active"))
 }
 
 fn nothing_written(failure: Failure) -> Failure {

@@ -111,11 +111,7 @@ async fn primary_link(client: &Client) -> Result<Arc<Link>, Error> {
     let mut topology = client.watch_topology();
     // Without a primary the import cannot succeed; the node would only say so after the upload.
     let _ = tokio::time::timeout_at(deadline, topology.primary()).await;
-    let plan = Plan {
-        need: Need::Primary,
-        effect: Effect::Read,
-        deadline,
-    };
+    let plan = Plan::new(Need::Primary, Effect::Read, deadline);
     run(cluster, plan, Choose).await
 }
 
@@ -136,11 +132,7 @@ pub(crate) async fn export(
         ReadLevel::Session => Need::Primary,
         level => need(Effect::Read, level),
     };
-    let plan = Plan {
-        need,
-        effect: Effect::Read,
-        deadline: Instant::now() + options.retry_deadline,
-    };
+    let plan = Plan::new(need, Effect::Read, Instant::now() + options.retry_deadline);
     let (mut piece, mut inbound) = run(cluster, plan, OpenExport { request }).await?;
     let mut bytes = 0;
     let cannot_write = |error: std::io::Error| {

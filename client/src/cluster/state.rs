@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use halite_proto::v1 as wire;
 
+use super::news::{Known, Source};
 use super::trust::{Told, Trust, Verdict, decide};
 use super::view::{View, ViewNode};
 use crate::link::Link;
@@ -12,19 +13,10 @@ use crate::link::Link;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct PeerKey(u64);
 
-/// Where a topology comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// The stream of one node, in the order it happened there.
-    Watch,
-    /// One answer of any node, maybe of one that lags.
-    Poll,
-}
-
 #[derive(Default)]
 pub(crate) struct State {
     peers: Vec<Peer>,
-    topology: wire::Topology,
+    known: Known,
     next_key: u64,
     /// Term and id of the primary that was connected last.
     last_reached: (u64, u64),
@@ -83,8 +75,10 @@ impl State {
         status: &wire::StatusResponse,
     ) -> Linked {
         let told = Told::of(status);
+        let node_id = told.node_id;
         if let Some(peer) = self.peer_mut(key) {
-            peer.node_id = told.node_id;
+            // One that takes no part may be a copy that runs elsewhere under the id of a member: whom the member's address leads to decides.
+            peer.node_id = told.member_id();
             peer.link = Some(Arc::clone(link));
             peer.attempts += 1;
             peer.failure = None;
@@ -99,7 +93,7 @@ impl State {
             && self.is_usable(key)
             && let Some(topology) = &status.topology
         {
-            self.adopt(topology, Source::Poll);
+            self.adopt(topology, node_id, Source::Poll);
         }
         self.follow_members();
         Linked {
@@ -118,21 +112,19 @@ impl State {
         let known = self.trust.replace(trust.clone());
         if known.is_none_or(|known| known.cluster_id != trust.cluster_id) {
             // What others said of their cluster says nothing of this one.
-            self.topology = wire::Topology {
-                cluster_id: trust.cluster_id.clone(),
-                ..wire::Topology::default()
-            };
+            self.known = Known::default();
+            self.known.topology.cluster_id = trust.cluster_id.clone();
             self.last_reached = (0, 0);
-            let believed: Vec<wire::Topology> = self
+            let believed: Vec<(wire::Topology, u64)> = self
                 .peers
                 .iter()
                 .filter(|peer| peer.link.is_some())
                 .filter_map(|peer| peer.told.as_ref())
                 .filter(|told| told.cluster_id == trust.cluster_id)
-                .map(|told| told.topology.clone())
+                .map(|told| (told.topology.clone(), told.node_id))
                 .collect();
-            for topology in believed {
-                self.adopt(&topology, Source::Poll);
+            for (topology, by) in believed {
+                self.adopt(&topology, by, Source::Poll);
             }
         }
         let mut strangers = Vec::new();
@@ -178,16 +170,30 @@ impl State {
         let told: Vec<&Told> = self.peers.iter().filter_map(|p| p.told.as_ref()).collect();
         let undecided = self.trust.is_none();
         match decide(None, &told, undecided && self.all_asked()) {
-            Verdict::Conflict(ids) => Some(
-                format!(
-                    "the addresses belong to {} clusters: cluster_ids={}",
-                    ids.len(),
-                    Vec::from_iter(ids).join(",")
+            Verdict::Conflict(ids) => {
+                let clusters: Vec<String> = ids.iter().map(|id| self.told_by(id)).collect();
+                Some(
+                    format!(
+                        "the addresses lead to {} clusters, and nothing tells which one is meant: {}. Leave out the addresses of the others",
+                        ids.len(),
+                        clusters.join("; ")
+                    )
+                    .into(),
                 )
-                .into(),
-            ),
+            }
             _ => None,
         }
+    }
+
+    /// A cluster, and who told of it.
+    fn told_by(&self, cluster_id: &str) -> String {
+        let of_it = |peer: &&Peer| {
+            let told = peer.told.as_ref();
+            told.is_some_and(|told| told.cluster_id == cluster_id)
+        };
+        let peers = self.peers.iter().filter(of_it);
+        let addrs: Vec<&str> = peers.map(|peer| &*peer.addr).collect();
+        format!("cluster {cluster_id} at {}", addrs.join(", "))
     }
 
     /// A cluster is believed in.
@@ -226,45 +232,28 @@ impl State {
         }
     }
 
-    /// Takes over `offered` if it is newer. True if anything changed.
-    pub(crate) fn adopt(&mut self, offered: &wire::Topology, source: Source) -> bool {
-        let known = &self.topology;
-        let foreign = !known.cluster_id.is_empty()
-            && !offered.cluster_id.is_empty()
-            && known.cluster_id != offered.cluster_id;
-        if foreign || offered.term < known.term {
+    /// Takes over what of `offered` is newer; the node `by` told it. True if anything changed.
+    pub(crate) fn adopt(&mut self, offered: &wire::Topology, by: u64, source: Source) -> bool {
+        if !self.known.hear(offered, by, source) {
             return false;
         }
-        let mut next = offered.clone();
-        if next.cluster_id.is_empty() {
-            next.cluster_id = known.cluster_id.clone();
-        }
-        if self.trust.is_none() && !next.cluster_id.is_empty() {
+        let cluster_id = &self.known.topology.cluster_id;
+        if self.trust.is_none() && !cluster_id.is_empty() {
             // The cluster was formed while this client was connected to it.
             self.trust = Some(Trust {
-                cluster_id: next.cluster_id.clone(),
+                cluster_id: cluster_id.clone(),
                 firm: false,
             });
         }
-        let known = &self.topology;
-        if offered.term == known.term && source == Source::Poll {
-            // A node that lags behind within the term may know less than we do, never more about who leads it.
-            if next.primary_id == 0 {
-                next.primary_id = known.primary_id;
-            }
-            if !known.members.is_empty() {
-                next.members = known.members.clone();
-            }
-        }
-        if next.members.is_empty() {
-            next.members = known.members.clone();
-        }
-        if next == *known {
-            return false;
-        }
-        self.topology = next;
         self.follow_members();
         true
+    }
+
+    /// What the node with this key told on its stream, or when it was asked.
+    pub(crate) fn told(&mut self, by: PeerKey, offered: &wire::Topology, source: Source) -> bool {
+        let by = self.peers.iter().find(|peer| peer.key == by);
+        let by = by.map_or(0, |peer| peer.node_id);
+        self.adopt(offered, by, source)
     }
 
     /// `by` is not the primary. If we thought it was, it knows better; where it points is only a hint for the call at hand.
@@ -273,10 +262,10 @@ impl State {
             return false;
         };
         let denier_id = denier.node_id;
-        if denier_id == 0 || denier_id != self.topology.primary_id {
+        if denier_id == 0 || denier_id != self.known.topology.primary_id {
             return false;
         }
-        self.topology.primary_id = hint
+        self.known.topology.primary_id = hint
             .map(|hint| hint.node_id)
             .filter(|id| *id != denier_id)
             .unwrap_or(0);
@@ -285,7 +274,7 @@ impl State {
 
     /// One peer per member; members that a seed reaches under another name need no second connection.
     fn follow_members(&mut self) {
-        let members = self.topology.members.clone();
+        let members = self.known.topology.members.clone();
         for member in &members {
             if let Some(peer) = self
                 .peers
@@ -309,7 +298,7 @@ impl State {
     }
 
     pub(crate) fn view(&self) -> View {
-        let members = &self.topology.members;
+        let members = &self.known.topology.members;
         let nodes: Vec<ViewNode> = self
             .peers
             .iter()
@@ -323,13 +312,13 @@ impl State {
                 attempts: peer.attempts,
             })
             .collect();
-        let primary_id = self.topology.primary_id;
+        let primary_id = self.known.topology.primary_id;
         View {
             primary: nodes.iter().position(|node| {
                 primary_id != 0 && node.node_id == primary_id && node.link.is_some()
             }),
             nodes,
-            topology: self.topology.clone(),
+            topology: self.known.topology.clone(),
         }
     }
 

@@ -13,6 +13,8 @@ pub(super) struct Told {
     pub(super) cluster_id: String,
     pub(super) node_id: u64,
     pub(super) is_primary: bool,
+    /// Stopped, or removed.
+    pub(super) takes_no_part: bool,
     pub(super) topology: wire::Topology,
 }
 
@@ -35,10 +37,16 @@ pub(super) enum Verdict {
 }
 
 impl Told {
+    /// As which member it serves; 0 if it serves nobody.
+    pub(super) fn member_id(&self) -> u64 {
+        if self.takes_no_part { 0 } else { self.node_id }
+    }
+
     pub(super) fn of(status: &wire::StatusResponse) -> Self {
         let node = status.node.clone().unwrap_or_default();
         let topology = status.topology.clone().unwrap_or_default();
         Self {
+            takes_no_part: matches!(node.role(), wire::Role::Stopped | wire::Role::Removed),
             is_primary: node.role() == wire::Role::Primary
                 || (topology.primary_id != 0 && topology.primary_id == node.node_id),
             cluster_id: node.cluster_id,
@@ -120,11 +128,13 @@ mod tests {
                     voter: true,
                 })
                 .collect(),
+            ..wire::Topology::default()
         };
         Told {
             cluster_id: cluster_id.to_owned(),
             node_id,
             is_primary: primary_id == node_id,
+            takes_no_part: false,
             topology,
         }
     }

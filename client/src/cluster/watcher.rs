@@ -11,7 +11,7 @@ use halite_proto::v1::halite_client::HaliteClient;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::codec::Streaming;
 
-use super::state::Source;
+use super::news::Source;
 use super::{Cluster, PeerKey};
 use crate::backoff::Backoff;
 use crate::link::Link;
@@ -51,7 +51,7 @@ async fn watch(cluster: &Cluster) {
         last = Some(key);
         if let Ok(stream) = open(cluster, &link).await {
             let started = Instant::now();
-            follow(cluster, stream).await;
+            follow(cluster, key, stream).await;
             if started.elapsed() > WATCH_BACKOFF_CAP {
                 backoff.reset();
             }
@@ -100,9 +100,9 @@ async fn open(cluster: &Cluster, link: &Link) -> Result<Streaming<wire::Topology
     }
 }
 
-async fn follow(cluster: &Cluster, mut stream: Streaming<wire::Topology>) {
+async fn follow(cluster: &Cluster, key: PeerKey, mut stream: Streaming<wire::Topology>) {
     while let Ok(Some(topology)) = stream.message().await {
-        cluster.adopt(&topology, Source::Watch);
+        cluster.told(key, &topology, Source::Watch);
     }
 }
 
@@ -142,7 +142,7 @@ async fn ask_until_known(cluster: &Cluster) {
                 Some((key, topology)) = answers.next() => {
                     asked.remove(&key);
                     if let Some(topology) = topology {
-                        cluster.adopt(&topology, Source::Poll);
+                        cluster.told(key, &topology, Source::Poll);
                     }
                 }
                 () = &mut round_end => break,

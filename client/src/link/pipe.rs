@@ -27,6 +27,8 @@ const TOMBSTONE: Duration = Duration::from_secs(10);
 
 /// Field number of `SessionRequest.calls`.
 const CALLS_FIELD: u32 = 2;
+/// Field number of `SessionRequest.given_up`.
+const GIVEN_UP_FIELD: u32 = 5;
 
 pub(crate) struct Pipe {
     open: bool,
@@ -81,6 +83,10 @@ struct Waiter {
 pub(crate) struct Pushed {
     pub(crate) wake: Option<Waker>,
     pub(crate) earlier_deadline: bool,
+}
+
+pub(crate) struct Abandoned {
+    pub(crate) wake: Option<Waker>,
 }
 
 /// A waiter that is done with. Dropped outside the lock, because it may close an id.
@@ -179,7 +185,18 @@ impl Pipe {
     }
 
     fn enqueue(&mut self, call: &wire::Call) {
-        let bytes = call.encoded_len() + 16;
+        let last = self.message(call.encoded_len() + 16);
+        let before = last.len();
+        prost::encoding::message::encode(CALLS_FIELD, call, last);
+        self.queued_bytes += last.len() - before;
+        *self
+            .calls_per_message
+            .back_mut()
+            .expect("one count per message") += 1;
+    }
+
+    /// The last message of the queue, with room for so much more.
+    fn message(&mut self, bytes: usize) -> &mut BytesMut {
         match self.queue.back() {
             Some(last) if last.len() + bytes <= MESSAGE_BYTES => {}
             _ => {
@@ -188,14 +205,7 @@ impl Pipe {
                 self.calls_per_message.push_back(0);
             }
         }
-        let last = self.queue.back_mut().expect("a message was just queued");
-        let before = last.len();
-        prost::encoding::message::encode(CALLS_FIELD, call, last);
-        self.queued_bytes += last.len() - before;
-        *self
-            .calls_per_message
-            .back_mut()
-            .expect("one count per message") += 1;
+        self.queue.back_mut().expect("a message was just queued")
     }
 
     fn note_deadline(&mut self, deadline: Instant) -> bool {
@@ -259,19 +269,22 @@ impl Pipe {
         }
     }
 
-    /// The caller of `id` has gone. The id stays taken until the node answers. False if it had been answered.
-    pub(crate) fn abandon(&mut self, id: u64) -> bool {
-        let Some(waiter) = self.waiters.get_mut(&id) else {
-            return false;
-        };
-        if waiter.caller.take().is_none() {
-            return false;
-        }
+    /// The caller of `id` has gone, and no try of it will follow: the node hears of it. The id stays taken until the node answers. `None` if it
+    /// had been answered.
+    pub(crate) fn abandon(&mut self, id: u64) -> Option<Abandoned> {
+        let waiter = self.waiters.get_mut(&id)?;
+        waiter.caller.take()?;
         // What was gathered for it is of no use to anyone.
         waiter.parts = None;
         waiter.deadline += TOMBSTONE;
         self.callers -= 1;
-        true
+        let last = self.message(16);
+        let before = last.len();
+        prost::encoding::uint64::encode(GIVEN_UP_FIELD, &id, last);
+        self.queued_bytes += last.len() - before;
+        Some(Abandoned {
+            wake: self.writer.take(),
+        })
     }
 
     pub(crate) fn sweep(&mut self, now: Instant) -> Vec<Completed> {

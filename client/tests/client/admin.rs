@@ -25,6 +25,8 @@ async fn databases_and_members_are_managed_through_the_primary() {
     admin.promote_member(3).await.unwrap();
     admin.remove_member(3).await.unwrap();
     assert_eq!(admin.transfer_leadership(Some(2)).await.unwrap(), 2);
+    assert_eq!(admin.upgrade_status().await.unwrap().level, 1);
+    assert_eq!(admin.finalize_upgrade().await.unwrap().level, 2);
     let done = nodes[0].inner.record.borrow().admin.clone();
     assert_eq!(
         done,
@@ -36,7 +38,9 @@ async fn databases_and_members_are_managed_through_the_primary() {
             "add 3",
             "promote 3",
             "remove 3",
-            "transfer 2"
+            "transfer 2",
+            "upgrade finalize=false",
+            "upgrade finalize=true"
         ]
     );
 }

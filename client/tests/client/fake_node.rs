@@ -100,6 +100,7 @@ pub(crate) async fn cluster(count: u64) -> Vec<FakeNode> {
         primary_id: 1,
         members: nodes.iter().map(FakeNode::member).collect(),
         cluster_id: "fake".into(),
+        ..Topology::default()
     };
     for node in &nodes {
         node.inner.topology.send_replace(topology.clone());

@@ -139,10 +139,9 @@ async fn a_deadline_gives_the_caller_back_and_holds_the_id() {
 async fn a_retry_on_the_same_stream_waits_for_the_answer_already_under_way() {
     let mut bench = Bench::new();
     let id = bench.ledger.open();
-    let _gone = bench.push(&id, 3, true).unwrap();
+    let _released = bench.push(&id, 3, true).unwrap();
     bench.pipe.drain();
-    assert!(bench.pipe.abandon(id.get()));
-    assert!(!bench.pipe.abandon(id.get()));
+    drop(bench.pipe.release_writes(&"moved".into()));
     let mut again = bench.push(&id, 3, true).unwrap();
     assert!(bench.pipe.queue_is_empty(), "not sent twice");
     let reply = wire::Reply {
@@ -151,6 +150,30 @@ async fn a_retry_on_the_same_stream_waits_for_the_answer_already_under_way() {
     };
     deliver(bench.pipe.reply(reply, 1000).into_iter().collect());
     assert!(again.try_recv().unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn a_caller_that_is_gone_gives_its_call_up_once_and_holds_the_id() {
+    let mut bench = Bench::new();
+    let id = bench.ledger.open();
+    let number = id.get();
+    let _gone = bench.push(&id, 3, true).unwrap();
+    drop(id);
+    bench.pipe.drain();
+    assert!(bench.pipe.abandon(number).is_some());
+    assert!(bench.pipe.abandon(number).is_none());
+    let (message, calls) = bench.pipe.drain();
+    let decoded = wire::SessionRequest::decode(message).unwrap();
+    assert_eq!((calls, decoded.calls.len()), (0, 0));
+    assert_eq!(decoded.given_up, [number]);
+    assert_eq!(bench.ledger.answered_below(), number);
+    let reply = wire::Reply {
+        id: number,
+        ..wire::Reply::default()
+    };
+    drop(bench.pipe.reply(reply, 1000));
+    assert_eq!(bench.ledger.answered_below(), number + 1);
+    assert!(bench.pipe.queue_is_empty() && bench.pipe.queued_bytes == 0);
 }
 
 #[tokio::test]

@@ -62,6 +62,28 @@ impl Admin for Service {
         Ok(Response::new(ResumeDatabaseResponse::default()))
     }
 
+    async fn repair_database(
+        &self,
+        request: Request<RepairDatabaseRequest>,
+    ) -> Result<Response<RepairDatabaseResponse>, Status> {
+        self.0
+            .admin(format!("repair {}", request.into_inner().name))?;
+        Ok(Response::new(RepairDatabaseResponse::default()))
+    }
+
+    async fn upgrade(
+        &self,
+        request: Request<UpgradeRequest>,
+    ) -> Result<Response<UpgradeResponse>, Status> {
+        let finalize = request.into_inner().finalize;
+        self.0.admin(format!("upgrade finalize={finalize}"))?;
+        Ok(Response::new(UpgradeResponse {
+            level: if finalize { 2 } else { 1 },
+            next_level: 2,
+            ..UpgradeResponse::default()
+        }))
+    }
+
     async fn list_databases(
         &self,
         _: Request<ListDatabasesRequest>,

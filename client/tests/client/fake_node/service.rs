@@ -106,7 +106,7 @@ impl Halite for Service {
                 let (answer, last) = match asked {
                     Asked::Begin(begin) => {
                         note(format!("begin {}", begin.database));
-                        (Answer::Begun(Null {}), false)
+                        (Answer::Begun(TransactionBegun::default()), false)
                     }
                     Asked::Statement(statement) => {
                         note(statement.sql.clone());
