@@ -3,31 +3,45 @@
 //! Owns the openraft instance, the catalog and the set of databases of this node. Never touches SQLite (that is `database`) and
 //! never speaks with clients (that is `api`). `server` starts it; `api` and `archiver` call it.
 //!
-//! Tasks: [`role::watch_role`] (opens and closes lanes), [`chores::run`] (what a primary does beside writing: registering nodes,
-//! creating configured databases, purging), [`repair::run`] (pulls pages for databases in trouble), [`databases::tend::run`] (opens databases that
-//! could not be opened, removes the files of dropped ones), the read-index rounds. All end when [`Cluster::shutdown`] is called, in this
-//! order: lanes, Raft, tasks, databases, log.
+//! Tasks: `heartbeat::send`, `role::watch_role` (opens and closes lanes), `chores::run` (what a primary does beside writing: registering nodes,
+//! creating configured databases, purging), `repair::run` (pulls pages for databases in trouble), `databases::tend::run` (opens databases that
+//! could not be opened, removes the files of dropped ones), `disk_watch::run` (makes room when the log's disk hangs), `commit_watch::run` (when nothing is
+//! committed though the others hear it), the read-index rounds.
+//! All end when `Cluster::shutdown` is called, in this order: lanes, Raft, tasks, databases, log.
 
 mod better_off;
 pub(crate) mod catalog;
 mod chores;
 pub(crate) mod command;
+mod commit_watch;
 mod convert;
 mod copies;
 pub(crate) mod databases;
+mod disk_watch;
 mod divergence;
 pub(crate) mod error;
+mod failed;
+pub(crate) mod feature_level;
+mod file_watch;
 pub(crate) mod formation;
 mod freshness;
+mod hearing;
+mod heartbeat;
 pub(crate) mod identity;
+mod keep;
+mod lasting;
 pub(crate) mod ltx_log;
 mod membership;
 mod network;
+mod next_version;
+mod notice;
 pub(crate) mod opener;
-mod page_diff;
+mod orphans;
+pub(crate) mod page_diff;
 pub(crate) mod peer_service;
 mod purge;
 mod read_index;
+mod removal;
 mod repair;
 pub(crate) mod role;
 mod snapshot;
@@ -37,32 +51,38 @@ pub(crate) mod state_machine;
 mod timing;
 pub(crate) mod transport;
 mod unconfirmed;
+mod unsynced;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use halite_log::{LogId, Member, TypeConfig};
+use halite_log::{LogId, Member, OnComplete, Payload, TypeConfig};
 use halite_proto::v1;
 use openraft::Raft;
 use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::WatchReceiver as _;
+use openraft::errors::{ClientWriteError, Fatal, RaftError};
 use openraft::metrics::{RaftMetrics, RaftServerMetrics};
-use openraft::raft::AppendEntriesRequest;
+use openraft::raft::{AppendEntriesRequest, ClientWriteResponse, ClientWriteResult};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 pub use databases::Capacity;
+pub use disk_watch::DISK_HANGS;
 pub use error::ClusterError;
+pub use feature_level::{Level, Levels, Unfit};
 pub use formation::FirstMember;
 pub use purge::PurgeRules;
 pub use start::{ClusterOptions, StartError};
 pub use transport::{Connector, TcpConnector};
+pub(crate) use unsynced::BYTES_MAX as UNSYNCED_BYTES_MAX;
 
 use identity::{Held, Identity};
 use membership::transfer::Transfer;
@@ -72,6 +92,7 @@ use state_machine::{Shared, StateMachine};
 use timing::Timing;
 use transport::Transport;
 
+use crate::archiver::Troubles;
 use crate::database::{Host, ReaderPool};
 
 type RaftNode = Raft<TypeConfig, StateMachine>;
@@ -79,6 +100,8 @@ type Metrics = RaftMetrics<TypeConfig>;
 type MetricsReceiver = WatchReceiverOf<TypeConfig, Metrics>;
 type Server = RaftServerMetrics<TypeConfig>;
 type ServerReceiver = WatchReceiverOf<TypeConfig, Server>;
+type Written =
+    Result<ClientWriteResponse<TypeConfig>, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>;
 
 /// How long a metadata command may take from proposal to apply.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -103,8 +126,22 @@ pub(crate) struct Cluster {
     /// The latest term this node has heard of.
     known_term: AtomicU64,
     started: Instant,
+    pulls: page_diff::Pulls,
     /// Why Raft stopped, once it has.
     failure: watch::Sender<Option<String>>,
+    /// What first members said of themselves before the cluster was formed.
+    heard_levels: Mutex<BTreeMap<u64, Levels>>,
+    /// Written by `disk_watch` alone.
+    disk_hangs: watch::Sender<bool>,
+    /// Written by `commit_watch` alone.
+    commits_stand: AtomicBool,
+    archive_troubles: Troubles,
+    /// See [`next_version`].
+    pretended: AtomicBool,
+    removed_files: Mutex<file_watch::Removed>,
+    orphans: Mutex<orphans::Orphans>,
+    /// What keeps the cluster from being formed, as long as it is not.
+    waits_for: Mutex<Option<String>>,
 }
 
 impl Cluster {
@@ -122,6 +159,10 @@ impl Cluster {
 
     pub(crate) fn transport(&self) -> &Arc<Transport> {
         &self.transport
+    }
+
+    pub(crate) fn pulls(&self) -> &page_diff::Pulls {
+        &self.pulls
     }
 
     pub(crate) fn read_index(&self) -> &ReadIndex {
@@ -170,8 +211,14 @@ impl Cluster {
 
     /// Who leads, if anybody is known to.
     pub(crate) fn primary(&self) -> Option<v1::NodeAddress> {
-        primary_of(&server_of(&self.raft.server_metrics()))
+        self.leader_of(&server_of(&self.raft.server_metrics()))
             .map(|(node_id, addr)| v1::NodeAddress { node_id, addr })
+    }
+
+    /// Who leads, as Raft has it: a node whose Raft has stopped does not know.
+    fn leader_of(&self, server: &Server) -> Option<(u64, String)> {
+        let stopped = self.failure.borrow().is_some();
+        (!stopped).then(|| primary_of(server)).flatten()
     }
 
     /// The primary, if it is another node: where to hand a call on.
@@ -181,7 +228,10 @@ impl Cluster {
     }
 
     pub(crate) fn not_primary(&self) -> ClusterError {
-        ClusterError::not_primary(self.other_primary())
+        match self.says_failed() {
+            Some(why) => ClusterError::unavailable(why),
+            None => ClusterError::not_primary(self.other_primary()),
+        }
     }
 
     /// Nothing is served by a node that is not, or no longer, part of the cluster.
@@ -190,9 +240,10 @@ impl Cluster {
             Role::Removed => Err(ClusterError::fenced(
                 "this node was removed from the cluster and serves nothing".into(),
             )),
-            Role::Joining => Err(ClusterError::unavailable(
-                "this node is not part of a cluster yet".into(),
-            )),
+            Role::Joining => Err(ClusterError::unavailable(match &*self.waits_for.lock() {
+                Some(reason) => format!("this node is no member of a cluster yet: {reason}"),
+                None => "this node is no member of a cluster yet, as far as it knows".into(),
+            })),
             Role::Stopped => Err(ClusterError::fenced(format!(
                 "this node takes no part and serves nothing: {}",
                 self.identity().stopped().as_deref().unwrap_or_default()
@@ -234,6 +285,24 @@ impl Cluster {
         self.shared.freshness.lock().lag(Instant::now())
     }
 
+    /// How long no primary has spoken to this node; zero on a primary, `None` if none has since it started.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        if let Role::Primary { .. } = self.role() {
+            return Some(Duration::ZERO);
+        }
+        self.shared.freshness.lock().silence(Instant::now())
+    }
+
+    fn signs_of_removal(&self) -> removal::Signs {
+        let identity = self.identity();
+        removal::Signs {
+            silence: self.silence(),
+            told: identity.was_told_removed(),
+            registered: identity.instance_of(identity.node_id).as_deref()
+                == Some(identity::REMOVED),
+        }
+    }
+
     /// The primary's word on what is committed, on its way to Raft.
     fn note_committed(&self, request: &AppendEntriesRequest<TypeConfig>, now: Instant) {
         if request.vote.leader_id.term < self.known_term.load(Ordering::Relaxed) {
@@ -247,10 +316,13 @@ impl Cluster {
     pub(crate) fn topology(&self) -> v1::Topology {
         let server = server_of(&self.raft.server_metrics());
         let membership = server.membership_config.membership();
+        let entry = server.membership_config.log_id();
         let voters: Vec<u64> = membership.voter_ids().collect();
         v1::Topology {
+            members_term: entry.map_or(0, |id| id.committed_leader_id().term),
+            members_index: entry.map_or(0, |id| id.index()),
             term: server.vote.leader_id.term,
-            primary_id: primary_of(&server).map_or(0, |(id, _)| id),
+            primary_id: self.leader_of(&server).map_or(0, |(id, _)| id),
             members: membership
                 .nodes()
                 .map(|(id, member)| v1::MemberInfo {
@@ -272,6 +344,11 @@ impl Cluster {
         &self.options.node_name
     }
 
+    /// What keeps databases from being archived, where this node archives.
+    pub(crate) fn archive_troubles(&self) -> &Troubles {
+        &self.archive_troubles
+    }
+
     pub(crate) fn addr(&self) -> &str {
         &self.addr
     }
@@ -281,9 +358,44 @@ impl Cluster {
         &self,
         kind: v1::command::Kind,
     ) -> Result<(u64, v1::CommandReply), ClusterError> {
-        let payload = command::encode(&v1::Command { kind: Some(kind) });
-        let written = tokio::time::timeout(COMMAND_TIMEOUT, self.raft.client_write(payload)).await;
-        let response = match written {
+        self.commit(self.encode(kind)?).await
+    }
+
+    /// The same, in `term` only: in any other one the command does not enter the log.
+    async fn command_in(
+        &self,
+        term: u64,
+        kind: v1::command::Kind,
+    ) -> Result<(u64, v1::CommandReply), ClusterError> {
+        let (done, written) = oneshot::channel();
+        let responder = OnComplete::new(move |result: ClientWriteResult<TypeConfig>| {
+            // Whoever asked may have given up.
+            let _ = done.send(result);
+        });
+        let write = self.raft.write(self.encode(kind)?);
+        let write = write.with_leader(term).responder(responder);
+        self.answered(async {
+            write.await?;
+            // Dropped when Raft stops.
+            let result = written.await.map_err(|_| Fatal::Stopped)?;
+            result.map_err(RaftError::APIError)
+        })
+        .await
+    }
+
+    fn encode(&self, kind: v1::command::Kind) -> Result<Payload, ClusterError> {
+        command::encode(self.identity().level.cluster(), kind)
+    }
+
+    async fn commit(&self, payload: Payload) -> Result<(u64, v1::CommandReply), ClusterError> {
+        self.answered(self.raft.client_write(payload)).await
+    }
+
+    async fn answered(
+        &self,
+        written: impl Future<Output = Written>,
+    ) -> Result<(u64, v1::CommandReply), ClusterError> {
+        let response = match tokio::time::timeout(COMMAND_TIMEOUT, written).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if error.forward_to_leader().is_some() => return Err(self.not_primary()),
             Ok(Err(error)) => {
@@ -327,14 +439,22 @@ impl Cluster {
         }
     }
 
-    /// Resolves when Raft has stopped by itself, with the reason: its storage failed.
-    pub(crate) async fn stopped(&self) -> String {
+    /// Resolves when Raft has stopped by itself, with the reason (its storage failed), or this build has met what it does not know.
+    pub(crate) async fn stopped(&self) -> Stopped {
+        let level = &self.identity().level;
         let mut failure = self.failure.subscribe();
-        let failed = failure.wait_for(Option::is_some).await;
-        match failed {
-            Ok(why) => why.clone().unwrap_or_default(),
-            Err(_) => "raft has stopped".to_owned(),
-        }
+        let failed = tokio::select! {
+            biased;
+            unfit = level.unfit_found() => return Stopped::Unfit(unfit),
+            failed = failure.wait_for(Option::is_some) => match failed {
+                Ok(why) => why.clone().unwrap_or_default(),
+                Err(_) => "raft has stopped".to_owned(),
+            },
+        };
+        // Raft stops for that reason, too.
+        level
+            .unfit()
+            .map_or(Stopped::Failed(failed), Stopped::Unfit)
     }
 
     pub(crate) fn uptime(&self) -> Duration {
@@ -388,6 +508,8 @@ impl Cluster {
             instance_id: identity.instance_id.clone(),
             initialized: self.is_initialized().await.unwrap_or(true),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            level_min: identity.level.ours().min.get(),
+            level_max: identity.level.ours().max.get(),
             your_registered_instance_id: identity.instance_of(asker).unwrap_or_default(),
             applied_index,
             unwell_database_ids: self.unwell(),
@@ -396,6 +518,15 @@ impl Cluster {
             stopped: identity.stopped().as_deref().unwrap_or_default().to_owned(),
         }
     }
+}
+
+/// Why a node's part in the cluster ended by itself.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    /// What it stores on failed; it may start anew.
+    Failed(String),
+    /// It cannot take part with this program.
+    Unfit(Unfit),
 }
 
 fn primary_of(server: &Server) -> Option<(u64, String)> {

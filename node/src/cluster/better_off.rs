@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use halite_proto::v1;
+use tracing::{info, warn};
 
 use super::Cluster;
 
@@ -39,39 +40,63 @@ impl Voter {
     }
 }
 
-/// The voter with the fewest troubles that is better off; among equals the one whose log reaches furthest.
-fn best(own: &Troubles, voters: &[Voter]) -> Option<u64> {
-    let better = voters.iter().filter(|voter| voter.is_better_off(own));
+/// The voter with the fewest troubles that is better off, and whose log reaches this far; among equals the one whose log reaches furthest.
+fn best(own: &Troubles, voters: &[Voter], reaches: u64) -> Option<u64> {
+    let better = voters
+        .iter()
+        .filter(|voter| voter.is_better_off(own) && voter.last_log_index >= reaches);
     better
         .min_by_key(|v| (v.troubles.len(), u64::MAX - v.last_log_index, v.node_id))
         .map(|voter| voter.node_id)
 }
 
-/// Asks all voters how they are.
-pub(super) async fn who(cluster: &Arc<Cluster>, own: &Troubles) -> Option<u64> {
-    let members = cluster.topology().members.into_iter();
-    let others = members.filter(|m| m.voter && m.node_id != cluster.identity().node_id);
-    let asked = others.map(|member| async move {
-        let answer = tokio::time::timeout(TIMEOUT, ask(cluster, &member.addr)).await;
-        answer.ok().flatten()
-    });
-    let answers = futures::future::join_all(asked).await;
-    best(own, &answers.into_iter().flatten().collect::<Vec<_>>())
+/// Leadership goes to a voter that is better off than a node which can keep nothing of what it writes, and whose log reaches this far: one that is
+/// no better off says so of all its databases. Where there is none it stays.
+pub(super) async fn make_room(cluster: &Arc<Cluster>, reaches: u64, why: &str) {
+    let databases = cluster.shared().all_databases();
+    let own = Troubles {
+        databases: databases.iter().map(|d| d.spec().name.clone()).collect(),
+        ..Troubles::default()
+    };
+    let Some(to) = who(cluster, &own, reaches).await else {
+        warn!(why, "leading on, since no voter is better off");
+        return;
+    };
+    // Waits for nobody: heartbeats end with it, so that the others elect one where that voter does not take over.
+    info!(to, why, "giving way");
+    cluster.give_way_to(to).await;
 }
 
-async fn ask(cluster: &Arc<Cluster>, addr: &str) -> Option<Voter> {
+/// Asks all voters how they are.
+pub(super) async fn who(cluster: &Arc<Cluster>, own: &Troubles, reaches: u64) -> Option<u64> {
+    let members = cluster.topology().members.into_iter();
+    let others = members.filter(|m| m.voter && m.node_id != cluster.identity().node_id);
+    let asked = others.map(|member| async move { ask(cluster, &member.addr).await.map(voter) });
+    let answers = futures::future::join_all(asked).await;
+    best(
+        own,
+        &answers.into_iter().flatten().collect::<Vec<_>>(),
+        reaches,
+    )
+}
+
+/// What the node at `addr` says of itself; `None` if it does not answer in time.
+pub(super) async fn ask(cluster: &Cluster, addr: &str) -> Option<v1::NodeStatus> {
     let mut node = cluster.transport().halite(addr).ok()?;
-    let status = node.status(v1::StatusRequest::default()).await.ok()?;
-    let node = status.into_inner().node?;
+    let answer = tokio::time::timeout(TIMEOUT, node.status(v1::StatusRequest::default())).await;
+    answer.ok()?.ok()?.into_inner().node
+}
+
+fn voter(node: v1::NodeStatus) -> Voter {
     let databases = node.databases.into_iter();
-    Some(Voter {
+    Voter {
         node_id: node.node_id,
         troubles: databases
             .filter(|d| !d.trouble.is_empty())
             .map(|d| d.name)
             .collect(),
         last_log_index: node.last_log_index,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -105,7 +130,7 @@ mod tests {
                 databases: names(own),
                 to_pull: names(to_pull),
             };
-            assert_eq!(best(&own, &voters), expected, "{own:?} {voters:?}");
+            assert_eq!(best(&own, &voters, 0), expected, "{own:?} {voters:?}");
         }
     }
 }

@@ -11,10 +11,13 @@ use halite_proto::v1::command::Kind;
 use openraft::alias::StoredMembershipOf;
 
 use super::error::ClusterError;
+use super::feature_level::{Level, Levels, Unfit};
+use crate::config::database_name_fault;
 use crate::database::Mark;
 use crate::database::recovery::EntryId;
 
-/// Longest name of a database in bytes: it becomes a file name.
+/// Longest name in bytes of a database that an entry of the log may create. Longer than the names that are proposed now: earlier versions
+/// proposed such, and every node has to make the same of an entry.
 const NAME_BYTES_MAX: usize = 128;
 
 pub(crate) type Stored = StoredMembershipOf<halite_log::TypeConfig>;
@@ -53,6 +56,8 @@ pub(crate) struct ArchivePosition {
 pub(crate) struct Catalog {
     pub(crate) point: Point,
     pub(crate) cluster_id: String,
+    /// What the cluster may write, and every member reads.
+    pub(crate) level: Level,
     pub(crate) nodes: BTreeMap<u64, String>,
     databases: BTreeMap<u64, CatalogDatabase>,
     archive: BTreeMap<(u64, String), ArchivePosition>,
@@ -88,6 +93,11 @@ impl Catalog {
 
     pub(crate) fn database(&self, id: u64) -> Option<&CatalogDatabase> {
         self.databases.get(&id).filter(|d| !d.dropped)
+    }
+
+    /// It is here, or was dropped.
+    pub(crate) fn knows(&self, id: u64) -> bool {
+        self.databases.contains_key(&id)
     }
 
     pub(crate) fn by_name(&self, name: &str) -> Option<&CatalogDatabase> {
@@ -177,6 +187,15 @@ impl Catalog {
                     return Ok((0, Effect::None));
                 }
                 self.cluster_id = form.cluster_id;
+                self.level = self.level.max(Level::from_wire(form.level));
+                Ok((0, Effect::IdentityChanged))
+            }
+            Kind::RaiseLevel(raise) => {
+                let level = Level::from_wire(raise.level);
+                if level <= self.level {
+                    return Ok((0, Effect::None));
+                }
+                self.level = level;
                 Ok((0, Effect::IdentityChanged))
             }
             Kind::ArchiveProgress(progress) => {
@@ -259,6 +278,15 @@ impl Catalog {
         self.before_open = before_open;
     }
 
+    /// The log was purged up to here, and this copy of the catalog is older: a build that keeps no positions ran in between, and what it
+    /// purged may have led further than they say.
+    pub(crate) fn purged_beyond(&mut self, purged: LogId) {
+        for database in self.databases.values_mut() {
+            database.newest = None;
+        }
+        self.advance(purged, None);
+    }
+
     /// The newest point at which no transaction is half applied: from there on, the log has all of each.
     ///
     /// A copy of the catalog says that it is of that point, and may hold what came after it: applied again, in order, metadata commands lead
@@ -283,6 +311,7 @@ impl Catalog {
                 .map_or(0, |id| id.committed_leader_id().term),
             applied_leader: u64::from(applied.is_some()),
             cluster_id: self.cluster_id.clone(),
+            level: self.level.to_wire(),
             databases: self
                 .databases
                 .values()
@@ -321,7 +350,12 @@ impl Catalog {
         }
     }
 
-    /// A copy is of a point that no transaction crosses: nothing is open in it.
+    /// Whether a node that reads `ours` understands all of a catalog: fields that it does not know would be dropped in silence.
+    pub(crate) fn check_level(wire: &v1::Catalog, ours: Levels) -> Result<(), Unfit> {
+        ours.check("the catalog", Level::from_wire(wire.level))
+    }
+
+    /// A copy is of a point that no transaction crosses: nothing is open in it. Its level has been checked.
     pub(crate) fn from_wire(wire: v1::Catalog) -> Result<Self, ClusterError> {
         let membership: Stored = serde_json::from_slice(&wire.membership).map_err(|e| {
             ClusterError::corrupt(format!("catalog: membership does not parse: {e}"))
@@ -334,6 +368,7 @@ impl Catalog {
                 membership,
             },
             cluster_id: wire.cluster_id,
+            level: Level::from_wire(wire.level),
             nodes: wire
                 .nodes
                 .into_iter()
@@ -382,7 +417,16 @@ impl Catalog {
 }
 
 /// A name is a file name on every node: letters, digits, `_`, `-` and `.`, not starting with a dot.
-pub(crate) fn check_name(name: &str) -> Result<(), ClusterError> {
+/// Whether a database of this name may be proposed. Those that are there keep their names.
+pub(crate) fn check_new_name(catalog: &Catalog, name: &str) -> Result<(), ClusterError> {
+    match database_name_fault(name) {
+        Some(fault) if catalog.by_name(name).is_none() => Err(ClusterError::invalid(fault)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an entry of the log may create a database of this name.
+fn check_name(name: &str) -> Result<(), ClusterError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let reason = if name.is_empty() {
         "is empty"
@@ -401,158 +445,4 @@ pub(crate) fn check_name(name: &str) -> Result<(), ClusterError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn create(name: &str) -> Kind {
-        Kind::CreateDatabase(v1::CreateDatabaseCommand {
-            name: name.into(),
-            page_size: 4096,
-        })
-    }
-
-    #[test]
-    fn created_database_is_found_until_dropped_and_its_id_never_returns() {
-        let mut catalog = Catalog::default();
-        let (reply, effect) = catalog.apply(7, create("app"));
-        assert_eq!(
-            (reply.database_id, matches!(effect, Effect::Create(_))),
-            (7, true)
-        );
-        assert!(catalog.apply(8, create("app")).0.error.is_some());
-        let drop = Kind::DropDatabase(v1::DropDatabaseCommand { database_id: 7 });
-        assert!(matches!(catalog.apply(9, drop.clone()).1, Effect::Drop(_)));
-        assert_eq!(catalog.apply(10, drop).1, Effect::None);
-        assert!(catalog.by_name("app").is_none());
-        assert_eq!(catalog.apply(11, create("app")).0.database_id, 11);
-    }
-
-    #[test]
-    fn only_what_follows_is_counted_and_once() {
-        let mut catalog = Catalog::default();
-        catalog.apply(7, create("app"));
-        let ltx = |txid, pre_checksum, post_checksum| v1::LtxCommand {
-            database_id: 7,
-            txid,
-            pre_checksum: Checksum::new(pre_checksum).get(),
-            post_checksum: Checksum::new(post_checksum).get(),
-            ..v1::LtxCommand::default()
-        };
-        let at = |index| LogId::new_term_index(2, index);
-        let newest = |catalog: &Catalog| {
-            let newest = catalog.database(7).and_then(|database| database.newest);
-            newest.map(|newest| (newest.position.txid.get(), newest.index))
-        };
-        assert_eq!(newest(&catalog), None);
-        assert_eq!(catalog.commit(&ltx(1, 0, 10), &at(8)), Standing::Counted);
-        assert_eq!(catalog.commit(&ltx(2, 10, 20), &at(9)), Standing::Counted);
-        // A copy on disk is of an older point: the entries come once more.
-        let mut copy = Catalog::from_wire(catalog.to_wire()).expect("parses");
-        assert_eq!(copy.commit(&ltx(1, 0, 10), &at(8)), Standing::Counted);
-        assert_eq!(newest(&copy), Some((2, 9)));
-        // The same transaction id once more, another content, a gap.
-        for foreign in [ltx(2, 10, 21), ltx(3, 21, 30), ltx(4, 20, 40)] {
-            let standing = copy.commit(&foreign, &at(10));
-            assert!(matches!(standing, Standing::Foreign(_)), "{standing:?}");
-        }
-        assert_eq!(copy.commit(&ltx(3, 20, 30), &at(11)), Standing::Counted);
-        assert_eq!(newest(&copy), Some((3, 11)));
-        let drop = Kind::DropDatabase(v1::DropDatabaseCommand { database_id: 7 });
-        copy.apply(12, drop);
-        assert_eq!(copy.commit(&ltx(4, 30, 40), &at(13)), Standing::NoDatabase);
-    }
-
-    #[test]
-    fn catalog_of_an_older_version_knows_no_positions() {
-        let mut catalog = Catalog::default();
-        catalog.apply(7, create("app"));
-        let mut wire = catalog.to_wire();
-        wire.databases[0].position = None;
-        let mut old = Catalog::from_wire(wire).expect("parses");
-        let ltx = v1::LtxCommand {
-            database_id: 7,
-            txid: 41,
-            pre_checksum: 40,
-            post_checksum: 41,
-            ..v1::LtxCommand::default()
-        };
-        let at = LogId::new_term_index(2, 50);
-        assert_eq!(old.commit(&ltx, &at), Standing::Counted);
-        assert_eq!(
-            old.database(7).and_then(|d| d.newest).map(|n| n.index),
-            Some(50)
-        );
-    }
-
-    #[test]
-    fn names_that_are_no_file_names_are_refused() {
-        for bad in ["", ".", "..", ".x", "a/b", "a b", "ä", &"x".repeat(129)] {
-            assert!(check_name(bad).is_err(), "{bad:?}");
-        }
-        assert!(check_name("app-1_x.db").is_ok());
-    }
-
-    #[test]
-    fn archive_progress_never_goes_back() {
-        let mut catalog = Catalog::default();
-        let progress = |txid| {
-            Kind::ArchiveProgress(v1::ArchiveProgressCommand {
-                database_id: 1,
-                destination: "d".into(),
-                txid,
-                raft_index: txid * 10,
-            })
-        };
-        catalog.apply(1, progress(5));
-        catalog.apply(2, progress(3));
-        assert_eq!(
-            catalog.archived(1, "d"),
-            Some(ArchivePosition {
-                txid: 5,
-                raft_index: 50
-            })
-        );
-    }
-
-    #[test]
-    fn catalog_survives_storage() {
-        let mut catalog = Catalog::default();
-        catalog.apply(7, create("app"));
-        catalog.apply(
-            8,
-            Kind::FormCluster(v1::FormClusterCommand {
-                cluster_id: "c".into(),
-            }),
-        );
-        catalog.apply(
-            9,
-            Kind::RegisterNode(v1::RegisterNodeCommand {
-                node_id: 1,
-                instance_id: "i".into(),
-            }),
-        );
-        catalog.advance(LogId::new_term_index(2, 9), None);
-        let back = Catalog::from_wire(catalog.to_wire()).expect("parses");
-        assert_eq!(back.to_wire(), catalog.to_wire());
-        assert_eq!(back.point, catalog.point);
-    }
-
-    #[test]
-    fn copy_of_a_catalog_is_of_a_point_that_no_transaction_crosses() {
-        let mut catalog = Catalog::default();
-        catalog.apply(7, create("app"));
-        catalog.advance(LogId::new_term_index(2, 7), None);
-        let before = catalog.whole().clone();
-        // Chunks at 8 and 10, and a database is created in between.
-        catalog.apply(9, create("other"));
-        catalog.advance(LogId::new_term_index(2, 10), Some(before.clone()));
-        let mut copy = Catalog::from_wire(catalog.to_wire()).expect("parses");
-        assert_eq!(copy.whole(), &before);
-        // From there on all is applied once more.
-        let (_, effect) = copy.apply(9, create("other"));
-        assert_eq!(effect, Effect::None);
-        copy.advance(LogId::new_term_index(2, 11), None);
-        catalog.advance(LogId::new_term_index(2, 11), None);
-        assert_eq!(copy.to_wire(), catalog.to_wire());
-    }
-}
+mod tests;

@@ -11,15 +11,15 @@ use tracing::{debug, warn};
 use super::error::ClusterError;
 use super::formation::identify;
 use super::identity::REMOVED;
+use super::removal::ALONE_AFTER;
 use super::role::Role;
-use super::{Cluster, purge, start};
+use super::{Cluster, purge, start, upgrade};
+use crate::database::Database;
 
 const EVERY: Duration = Duration::from_millis(250);
 /// How long whoever creates a database waits until it is open here: one of its name may have to be removed first. Below the time that
 /// clients give a call.
 const OPENED_TIMEOUT: Duration = Duration::from_secs(2);
-/// A follower hears from the primary many times a second.
-const ALONE_AFTER: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(cluster: Arc<Cluster>) {
     let mut stopping = cluster.stopping.subscribe();
@@ -45,7 +45,10 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
         {
             debug!(%error, "chores are put off");
         }
-        if cluster.lag().is_none_or(|lag| lag > ALONE_AFTER) {
+        if cluster
+            .silence()
+            .is_none_or(|silence| silence > ALONE_AFTER)
+        {
             ask_whether_removed(&cluster).await;
         }
         if let Err(error) = purge::purge(&cluster).await {
@@ -89,8 +92,13 @@ async fn primary_chores(cluster: &Arc<Cluster>) -> Result<(), ClusterError> {
     };
     if !formed {
         let cluster_id = start::random_id(&**cluster.host());
+        let members = cluster.member_levels().await;
+        let level = upgrade::first_level(&members, &cluster.heard_levels.lock()).to_wire();
         cluster
-            .command(Kind::FormCluster(v1::FormClusterCommand { cluster_id }))
+            .command(Kind::FormCluster(v1::FormClusterCommand {
+                cluster_id,
+                level,
+            }))
             .await?;
     }
     let identity = cluster.identity();
@@ -111,6 +119,7 @@ async fn primary_chores(cluster: &Arc<Cluster>) -> Result<(), ClusterError> {
         cluster.register(member.node_id, &instance_id).await?;
     }
     cluster.finish_interrupted().await?;
+    cluster.pretend().await?;
     for (name, page_size) in missing {
         match cluster.create_database(&name, page_size).await {
             Ok(_) => {}
@@ -128,7 +137,7 @@ impl Cluster {
         name: &str,
         page_size: u32,
     ) -> Result<u64, ClusterError> {
-        super::catalog::check_name(name)?;
+        super::catalog::check_new_name(&self.shared().catalog.lock(), name)?;
         halite_ltx::PageSize::try_from(page_size)
             .map_err(|e| ClusterError::invalid(format!("page size: {e}")))?;
         let create = v1::CreateDatabaseCommand {
@@ -161,5 +170,24 @@ impl Cluster {
             .command(Kind::DropDatabase(v1::DropDatabaseCommand { database_id }))
             .await?;
         Ok(reply.changed)
+    }
+
+    /// Drops a database that nobody has written to; false, and nothing is done, unless that is certain.
+    ///
+    /// Its lane takes no writes until the drop is applied, and the drop enters the log in the term of the lane only: no transaction comes between.
+    pub(crate) async fn drop_blank(&self, database: &Database) -> Result<bool, ClusterError> {
+        let Ok(Some(sealed)) = database.seal_if_blank().await else {
+            return Ok(false);
+        };
+        let database_id = database.spec().id.get();
+        let drop = Kind::DropDatabase(v1::DropDatabaseCommand { database_id });
+        match self.command_in(sealed.leadership().term, drop).await {
+            Ok((_, reply)) => Ok(reply.changed),
+            Err(error) => {
+                // It may still be on its way into the log, and what is written after it would go with the database.
+                sealed.keep();
+                Err(error)
+            }
+        }
     }
 }

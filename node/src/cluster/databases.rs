@@ -15,9 +15,12 @@
 //! A drop removes the slot and is done; closing the connections, waiting for readers and removing the files is the tending task's. Until then
 //! the database is **leaving**, and a new one of its name stays shut. What a crash leaves of that is found at the next start.
 //!
+//! A database may come before its creation is applied here, by page diff: see [`incoming`].
+//!
 //! Must never: wait for a reader or a retry within the ordered apply; open a lane on a database that is shut.
 
 mod capacity;
+mod incoming;
 mod opening;
 mod recovery;
 mod retry;
@@ -32,10 +35,11 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 pub use capacity::Capacity;
+pub(crate) use incoming::welcome;
 pub(crate) use opening::{open, passed};
 pub(crate) use recovery::recover;
 pub(crate) use slot::Passed;
-use slot::{Action, Attempt, Begin, HandOver, Leaving, Shut, Slot, Slots};
+use slot::{Action, Attempt, Begin, HandOver, Shut, Slot, Slots};
 
 use super::catalog::CatalogDatabase;
 use super::error::ClusterError;
@@ -180,40 +184,22 @@ impl Databases {
         }
     }
 
-    /// A database of the catalog that this node does not have yet: to be opened.
+    /// A database whose creation is applied: to be opened, unless it came before ([`incoming`]) and is open.
     pub(crate) fn add(&self, database: CatalogDatabase) {
-        let shut = Shut::new(database, Instant::now());
-        let mut slots = self.slots.write();
-        slots.slots.insert(shut.database.id, Slot::Shut(shut));
-        drop(slots);
-        self.note_change();
+        let given_up = self.slots.write().add(database, Instant::now());
+        self.given_up(given_up);
     }
 
     /// A database was dropped: nobody gets it any more, and it is closed and deleted later.
     pub(crate) fn drop_later(&self, database: CatalogDatabase) {
-        let mut slots = self.slots.write();
-        let mut retry = Retry::new(Instant::now());
-        let held = match slots.slots.remove(&database.id) {
-            Some(Slot::Open(open)) => Some(open),
-            Some(Slot::Shut(shut)) => {
-                if shut.retry.due_at().is_none() {
-                    // Whoever opens it lets go of it first.
-                    retry.begin();
-                }
-                shut.held
-            }
-            None => None,
-        };
-        let leaving = Leaving {
-            retry,
-            held: held.clone(),
-            database,
-        };
-        slots.leaving.insert(leaving.database.id, leaving);
-        drop(slots);
-        if let Some(open) = held {
-            // Whoever waits in it is answered now, and not when the last reader has gone.
-            open.abandon();
+        let left = self.slots.write().leave(database, Instant::now());
+        self.given_up(left);
+    }
+
+    /// Whoever waits in them is answered now, and not when the last reader has gone.
+    fn given_up(&self, open: impl IntoIterator<Item = Arc<Database>>) {
+        for database in open {
+            database.abandon();
         }
         self.note_change();
     }
@@ -238,6 +224,31 @@ impl Databases {
         slots.slots.insert(shut.database.id, Slot::Shut(shut));
         drop(slots);
         self.note_change();
+    }
+
+    // ---- databases that come before their creation is applied ----
+
+    /// See [`Slots::welcome`].
+    fn welcome(&self, database: CatalogDatabase) -> bool {
+        let welcome = self.slots.write().welcome(database, Instant::now());
+        if welcome {
+            self.note_change();
+        }
+        welcome
+    }
+
+    /// Files of these are here from an earlier run.
+    fn note_incoming(&self, databases: Vec<CatalogDatabase>) {
+        let with_ids = databases
+            .into_iter()
+            .map(|database| (database.id, database));
+        self.slots.write().incoming.extend(with_ids);
+    }
+
+    /// The catalog is that of a snapshot now: what has come and is not `known` to it goes again.
+    pub(crate) fn settle_incoming(&self, known: impl Fn(u64) -> bool) {
+        let given_up = self.slots.write().settle_incoming(known, Instant::now());
+        self.given_up(given_up);
     }
 
     // ---- opening ----
@@ -387,6 +398,10 @@ impl Databases {
 
 /// Notes a failure, and says it once.
 fn say(name: &str, retry: &mut Retry, reason: String, now: Instant) {
+    #[cfg(feature = "planted-bugs")]
+    if halite_planted::on(halite_planted::Bug::FailedDatabaseEndsNode) {
+        std::process::exit(1);
+    }
     if retry.failed(reason.clone(), now) {
         warn!(
             database = name,

@@ -14,11 +14,14 @@ use tracing::{info, warn};
 
 use super::Cluster;
 use super::error::ClusterError;
+use super::feature_level::Levels;
 use super::transport::Purpose;
 
 const ASK_EVERY: Duration = Duration::from_millis(100);
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often people are told what is being waited for.
+/// After how many rounds people are told what is being waited for: nodes that are started together do not wait so long.
+const REPORT_FIRST: u32 = 10;
+/// How often they are told again.
 const REPORT_EVERY: u32 = 50;
 
 /// A first member as the configuration names it.
@@ -49,10 +52,14 @@ pub(crate) fn decide(
     members: &[FirstMember],
     answers: &[(u64, Option<v1::IdentifyResponse>)],
 ) -> Decision {
+    let named = |id: u64| match members.iter().find(|member| member.id == id) {
+        Some(member) => format!("node {id} at {}", member.addr),
+        None => format!("node {id}"),
+    };
     let mut silent = Vec::new();
     for (id, answer) in answers {
         let Some(answer) = answer else {
-            silent.push(id.to_string());
+            silent.push(named(*id));
             continue;
         };
         if answer.cluster_name != cluster_name {
@@ -68,6 +75,12 @@ pub(crate) fn decide(
             ));
         }
         let registered = &answer.your_registered_instance_id;
+        #[cfg(feature = "planted-bugs")]
+        let registered = if halite_planted::on(halite_planted::Bug::AnyInstanceWelcome) {
+            ""
+        } else {
+            registered
+        };
         if !registered.is_empty() && registered != instance_id {
             return Decision::Refuse(format!(
                 "the data directory is blank, but the cluster knows node {node_id} with another one: if its disk is lost, run \
@@ -76,17 +89,23 @@ pub(crate) fn decide(
         }
         if answer.initialized {
             return Decision::Wait(format!(
-                "node {id} belongs to a cluster already: waiting to be called"
+                "{} belongs to a cluster already: waiting to hear from its primary",
+                named(*id)
             ));
         }
     }
     if !silent.is_empty() {
-        return Decision::Wait(format!("waiting for first members: {}", silent.join(", ")));
+        return Decision::Wait(format!(
+            "the cluster is formed when all first members answer, still waiting for {}: start them, or correct cluster.initial-members",
+            silent.join(", ")
+        ));
     }
-    if members.iter().map(|m| m.id).min() == Some(node_id) {
-        Decision::Form
-    } else {
-        Decision::Wait("waiting for the first member with the lowest id to form the cluster".into())
+    match members.iter().map(|m| m.id).min() {
+        Some(lowest) if lowest != node_id => Decision::Wait(format!(
+            "waiting for {}, which has the lowest id, to form the cluster",
+            named(lowest)
+        )),
+        _ => Decision::Form,
     }
 }
 
@@ -116,15 +135,44 @@ pub(crate) async fn form(
             }
             Decision::Refuse(reason) => return Err(ClusterError::fenced(reason)),
             Decision::Wait(reason) => {
-                if round.is_multiple_of(REPORT_EVERY) && round > 0 {
+                let is_due = round % REPORT_EVERY == REPORT_FIRST;
+                // At once when somebody else is waited for.
+                let is_news =
+                    round > REPORT_FIRST && cluster.waits_for.lock().as_ref() != Some(&reason);
+                if is_due || is_news {
                     warn!("{reason}");
                 }
+                *cluster.waits_for.lock() = Some(reason);
                 tokio::time::sleep(ASK_EVERY).await;
             }
         }
         round = round.wrapping_add(1);
     }
+    *cluster.waits_for.lock() = None;
     Ok(())
+}
+
+/// Says what of a configuration does not fit the cluster that the node belongs to.
+pub(crate) fn remark(cluster: &Cluster, first: &[FirstMember]) {
+    if let Some(misplaced) = cluster.misplaced() {
+        warn!("{misplaced}");
+    }
+    let known = cluster.topology().members;
+    let is_known = |first: &&FirstMember| {
+        let mut known = known.iter();
+        known.any(|member| member.node_id == first.id && member.addr == first.addr)
+    };
+    let strange: Vec<String> = first
+        .iter()
+        .filter(|first| !is_known(first))
+        .map(|first| format!("{}@{}", first.id, first.addr))
+        .collect();
+    if !strange.is_empty() && !known.is_empty() {
+        info!(
+            "cluster.initial-members counts when a cluster is formed, and this one has other members by now: ignored={}",
+            strange.join(",")
+        );
+    }
 }
 
 pub(crate) fn member_of(id: u64, addr: &str) -> Member {
@@ -135,7 +183,11 @@ pub(crate) fn member_of(id: u64, addr: &str) -> Member {
 }
 
 async fn ask(cluster: &Cluster, member: &FirstMember) -> Option<v1::IdentifyResponse> {
-    identify(cluster, member.id, &member.addr).await.ok()
+    let answer = identify(cluster, member.id, &member.addr).await.ok()?;
+    // Whoever leads first begins the cluster at what all can do, and one may be slow to answer then.
+    let levels = Levels::from_wire(answer.level_min, answer.level_max);
+    cluster.heard_levels.lock().insert(member.id, levels);
+    Some(answer)
 }
 
 /// Asks the node at `addr` who it is.

@@ -47,6 +47,12 @@ impl Freshness {
         }
     }
 
+    /// How long ago a primary spoke last; `None` if none has since this node started.
+    pub(crate) fn silence(&self, now: Instant) -> Option<Duration> {
+        let (_, last) = self.moments.back()?;
+        Some(now.saturating_duration_since(*last))
+    }
+
     /// How long ago this node held everything committed; `None` if it never did since it started.
     pub(crate) fn lag(&self, now: Instant) -> Option<Duration> {
         self.fresh_at.map(|at| now.saturating_duration_since(at))
@@ -62,6 +68,7 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut freshness = Freshness::default();
+        assert_eq!(freshness.silence(at(0)), None);
         freshness.committed(5, at(0));
         assert_eq!(freshness.lag(at(1)), None);
         freshness.applied(5);
@@ -72,6 +79,7 @@ mod tests {
         freshness.committed(9, at(30));
         freshness.applied(7);
         assert_eq!(freshness.lag(at(50)), Some(Duration::from_millis(30)));
+        assert_eq!(freshness.silence(at(50)), Some(Duration::from_millis(20)));
         freshness.applied(9);
         assert_eq!(freshness.lag(at(50)), Some(Duration::from_millis(20)));
     }

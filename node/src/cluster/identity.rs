@@ -25,6 +25,8 @@ use tokio::sync::Notify;
 use tonic::Status;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
+use super::feature_level::{FeatureLevel, Levels};
+
 pub(crate) use boots::Suspect;
 use boots::{Boots, Caller};
 pub(crate) use mistake::MistakenIdentity;
@@ -57,6 +59,7 @@ pub(crate) struct Identity {
     pub(crate) instance_id: String,
     /// Made at each start.
     pub(crate) boot_id: String,
+    pub(crate) level: FeatureLevel,
     known: RwLock<Known>,
     standing: RwLock<Standing>,
     boots: Mutex<Boots>,
@@ -107,12 +110,14 @@ impl Identity {
         node_id: u64,
         instance_id: String,
         boot_id: String,
+        levels: Levels,
     ) -> Self {
         Self {
             cluster_name,
             node_id,
             instance_id,
             boot_id,
+            level: FeatureLevel::new(levels),
             known: RwLock::default(),
             standing: RwLock::default(),
             boots: Mutex::default(),
@@ -145,6 +150,7 @@ impl Identity {
         if let Some(said) = said.and_then(|said| said.to_str().ok()?.parse().ok()) {
             self.standing.write().claimed = Some(said);
         }
+        self.level.note_refusal(status.metadata());
     }
 
     /// Whether a peer said what this node acknowledged to it since that was looked at last.
@@ -156,6 +162,8 @@ impl Identity {
     /// now counts.
     pub(crate) fn judge_claim(&self, held: Held) {
         let said = self.standing.write().claimed.take();
+        #[cfg(feature = "planted-bugs")]
+        let said = said.filter(|_| !halite_planted::on(halite_planted::Bug::OldDiskWelcome));
         if let Some(said) = said.filter(|said| said.is_denied_by(held)) {
             let mistake = MistakenIdentity::RolledBack {
                 node_id: self.node_id,
@@ -177,6 +185,11 @@ impl Identity {
     pub(crate) fn is_removed(&self) -> bool {
         let standing = self.standing.read();
         standing.since.is_some() && standing.removed_at >= standing.since
+    }
+
+    /// A peer said that this node was removed, whatever its own log says.
+    pub(crate) fn was_told_removed(&self) -> bool {
+        self.standing.read().removed_at.is_some()
     }
 
     /// From now on this node takes no part: it makes no call, and answers none. The first reason stays. True if it took part before.
@@ -267,6 +280,10 @@ impl Identity {
     /// Refuses a candidate that held less when it called than it acknowledged to this node: its disk was put back, or its call is old. It
     /// judges that itself.
     pub(crate) fn check_candidate(&self, node_id: u64, held: Held) -> Result<(), MistakenIdentity> {
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::OldDiskWelcome) {
+            return Ok(());
+        }
         match self.acknowledged_by(node_id) {
             Some(said) if said.is_denied_by(held) => {
                 tracing::warn!(node = node_id, ?said, ?held, "candidate refused");
@@ -349,6 +366,7 @@ impl Identity {
                 self.node_id
             )));
         }
+        self.level.sign(metadata);
         let known = self.known.read();
         let mut put = |key: &'static str, value: &str| {
             if let Ok(value) = MetadataValue::try_from(value) {
@@ -409,6 +427,12 @@ impl Identity {
 
     /// That the call is meant for this data directory, and that this is all the caller has seen of it.
     fn verify_receiver(&self, call: &Call<'_>, held: Held) -> Result<(), MistakenIdentity> {
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::AnyInstanceWelcome)
+            || halite_planted::on(halite_planted::Bug::OldDiskWelcome)
+        {
+            return Ok(());
+        }
         let standing = self.standing.read();
         if let Some((why, _)) = &standing.stopped {
             return Err(MistakenIdentity::Stopped {
@@ -449,6 +473,8 @@ impl Identity {
         let found = call.text(FROM_INSTANCE)?;
         // Whoever is a member by a newer entry than this node knows of was added again meanwhile.
         let since = call.log_id(FROM_SINCE);
+        #[cfg(feature = "planted-bugs")]
+        let since = since.filter(|_| !halite_planted::on(halite_planted::Bug::OldRemovalStands));
         if let Some(expected) = known.instances.get(&from)
             && expected != found
             && (since.is_none() || since <= known.at)
@@ -468,13 +494,16 @@ impl Identity {
         }
         let boot = call.text(FROM_BOOT).unwrap_or_default();
         match self.boots.lock().call(from, found, boot) {
-            Caller::Known => Ok(from),
+            Caller::Known => {}
             Caller::New => {
                 self.suspected.notify_one();
-                Err(MistakenIdentity::NewProcess { node_id: from })
+                return Err(MistakenIdentity::NewProcess { node_id: from });
             }
-            Caller::Copy => Err(MistakenIdentity::Copy { node_id: from }),
+            Caller::Copy => return Err(MistakenIdentity::Copy { node_id: from }),
         }
+        // Last: it may end this node, so only a process that is the member is believed.
+        self.level.verify(from, call.0)?;
+        Ok(from)
     }
 }
 

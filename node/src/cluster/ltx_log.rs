@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::catalog::Point;
 use super::command::{self, Content};
+use super::feature_level::Levels;
 use crate::database::{ChunkSource, CommittedLtx};
 
 /// So few entries are read rather than searched.
@@ -143,7 +144,7 @@ impl ChunkSource for LogChunks {
             .ok_or_else(|| io::Error::other(format!("chunk is not in the log: index={index}")))??;
         match entry.payload {
             EntryPayload::Normal(payload) => {
-                match command::decode(payload).map_err(io::Error::other)? {
+                match command::decode(payload, Levels::of(&self.log)).map_err(io::Error::other)? {
                     Kind::Chunk(chunk) if chunk.number == number => Ok(chunk.data),
                     _ => Err(io::Error::other(format!(
                         "log entry is not the chunk expected: index={index}"
@@ -204,7 +205,7 @@ pub(crate) fn transactions_after(
     from: u64,
     to: u64,
 ) -> impl Iterator<Item = io::Result<CommittedLtx>> + Send + use<> {
-    let reader = log.clone();
+    let (reader, ours) = (log.clone(), Levels::of(log));
     let mut before: Option<(u64, u64)> = None;
     entries(log, from, to).filter_map(move |entry| {
         let entry = match entry {
@@ -215,7 +216,7 @@ pub(crate) fn transactions_after(
             entry.log_id.index(),
             entry.log_id.committed_leader_id().term,
         );
-        let content = match Content::of(entry.payload) {
+        let content = match Content::of(entry.payload, ours) {
             Ok(content) => content,
             Err(error) => return Some(Err(io::Error::other(error))),
         };

@@ -19,6 +19,7 @@ use tokio::sync::MutexGuard;
 use tracing::info;
 
 use super::error::ClusterError;
+use super::feature_level::Levels;
 use super::formation::{identify, member_of};
 use super::identity::REMOVED;
 use super::network::acknowledges;
@@ -43,7 +44,7 @@ impl Cluster {
         let membership = metrics.membership_config.membership();
         if let Some(known) = membership.get_node(&node_id) {
             if known.addr == addr {
-                return Ok(());
+                return self.check_known(node_id, addr).await;
             }
             return Err(ClusterError::already_exists(format!(
                 "node {node_id} is a member at {}: remove it first to change its address",
@@ -74,6 +75,21 @@ impl Cluster {
         Ok(())
     }
 
+    /// A member that is added again: nothing is to be done, unless the node there is another than the cluster knows.
+    async fn check_known(&self, node_id: u64, addr: &str) -> Result<(), ClusterError> {
+        let known = self.identity().instance_of(node_id).unwrap_or_default();
+        match identify(self, node_id, addr).await {
+            Ok(answer) if !known.is_empty() && answer.instance_id != known => {
+                Err(ClusterError::invalid(format!(
+                    "node {node_id} is a member, and has lost the data directory that the cluster knows: run `halite member remove {node_id}`, \
+                     then add it again"
+                )))
+            }
+            // One that is down may be asked for as well as one that answers.
+            _ => Ok(()),
+        }
+    }
+
     fn check_candidate(
         &self,
         node_id: u64,
@@ -81,7 +97,7 @@ impl Cluster {
         answer: &v1::IdentifyResponse,
     ) -> Result<(), ClusterError> {
         if answer.cluster_name != self.identity().cluster_name {
-            return Err(ClusterError::fenced(format!(
+            return Err(ClusterError::invalid(format!(
                 "the node at {addr} is configured for cluster {:?}, this is {:?}",
                 answer.cluster_name,
                 self.identity().cluster_name
@@ -93,21 +109,32 @@ impl Cluster {
                 answer.node_id
             )));
         }
+        let (level, theirs) = (
+            self.identity().level.cluster(),
+            Levels::from_wire(answer.level_min, answer.level_max),
+        );
+        if !theirs.hold(level) {
+            return Err(ClusterError::invalid(format!(
+                "the node at {addr} is too {} for this cluster: it runs halite {}, for levels {theirs}, and the cluster is at level {level}",
+                if theirs.max < level { "old" } else { "new" },
+                answer.version
+            )));
+        }
         let ours = self.identity().cluster_id();
         if answer.initialized && Some(answer.cluster_id.as_str()) != ours.as_deref() {
-            return Err(ClusterError::fenced(format!(
+            return Err(ClusterError::invalid(format!(
                 "the node at {addr} belongs to another cluster: give it an empty data directory"
             )));
         }
         if !answer.stopped.is_empty() {
-            return Err(ClusterError::fenced(format!(
+            return Err(ClusterError::invalid(format!(
                 "the node at {addr} takes no part: {}",
                 answer.stopped
             )));
         }
         if answer.initialized && self.identity().instance_of(node_id).as_deref() == Some(REMOVED) {
-            return Err(ClusterError::fenced(format!(
-                "the node at {addr} was removed from this cluster and holds old state: give it an empty data directory"
+            return Err(ClusterError::invalid(format!(
+                "the node at {addr} was removed from this cluster and holds old state: give it an empty data directory, as `halite set-aside DATA_DIR` does there"
             )));
         }
         Ok(())
@@ -178,12 +205,12 @@ impl Cluster {
     }
 
     /// Operators are put in order: one change at a time.
-    async fn turn(&self) -> Result<MutexGuard<'_, ()>, ClusterError> {
+    pub(super) async fn turn(&self) -> Result<MutexGuard<'_, ()>, ClusterError> {
         tokio::time::timeout(TURN_TIMEOUT, self.changing.lock())
             .await
             .map_err(|_| {
                 ClusterError::unavailable(
-                    "another change of members or of the primary is under way: try again".into(),
+                    "another change of members, of the primary or of the level is under way: try again".into(),
                 )
             })
     }
@@ -288,7 +315,7 @@ impl Cluster {
         }
     }
 
-    fn require_primary(&self) -> Result<(), ClusterError> {
+    pub(super) fn require_primary(&self) -> Result<(), ClusterError> {
         if self.raft().is_leader() {
             Ok(())
         } else {

@@ -18,6 +18,8 @@ use prost::Message as _;
 use tonic::{Code, Status};
 
 use super::convert;
+use super::hearing::Question;
+use super::heartbeat;
 use super::identity::Identity;
 use super::snapshot::SnapshotData;
 use super::transport::{Peer, Purpose, Transport};
@@ -29,8 +31,6 @@ type Rpc = RPCError<TypeConfig>;
 
 /// Votes and transfers: small messages, answered after one fsync.
 const CONTROL_TIMEOUT: Duration = Duration::from_millis(500);
-/// The receiver pulls every page that differs before it answers.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(3600);
 
 pub(crate) struct NetworkFactory {
     pub(crate) transport: Arc<Transport>,
@@ -85,12 +85,16 @@ impl PeerNetwork {
     ) -> Result<VoteResponse<TypeConfig>, Rpc> {
         let mut peer = self.peer(Purpose::Control)?;
         let request = convert::vote_request_to_wire(&rpc, pre_vote);
-        let response = with_deadline(
-            self.transport.identity(),
-            CONTROL_TIMEOUT,
-            peer.vote(request),
-        )
-        .await?;
+        let mut question = self.transport.hearing().ask(self.target);
+        let vote = async {
+            let answered = peer.vote(request).await;
+            match &answered {
+                Ok(_) => question.answered(),
+                Err(status) => question.failed(status.message()),
+            }
+            answered
+        };
+        let response = with_deadline(self.transport.identity(), CONTROL_TIMEOUT, vote).await?;
         convert::vote_response_from_wire(&response).map_err(malformed)
     }
 }
@@ -113,7 +117,8 @@ pub(crate) async fn acknowledges(
     };
     let asked = async {
         let mut peer = transport.peer(target, addr, Purpose::Control).ok()?;
-        let answers = peer.append(futures::stream::iter([request])).await.ok()?;
+        let call = heartbeat::mark(futures::stream::iter([request]));
+        let answers = peer.append(call).await.ok()?;
         let mut answers = answers.into_inner();
         let first = answers.message().await.ok()??;
         // To its end, or the connection would count a stream that was reset.
@@ -145,12 +150,8 @@ async fn with_deadline<T>(
     deadline: Duration,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, Rpc> {
-    match tokio::time::timeout(deadline, call).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => {
-            identity.note_refusal(&status);
-            Err(rpc_error(&status))
-        }
+    match tokio::time::timeout(deadline, answer(identity, call)).await {
+        Ok(answered) => answered,
         Err(_) => Err(RPCError::Network(NetworkError::new(
             &Status::deadline_exceeded(format!(
                 "no answer from the peer within {} ms",
@@ -158,6 +159,18 @@ async fn with_deadline<T>(
             )),
         ))),
     }
+}
+
+async fn answer<T>(
+    identity: &Identity,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, Rpc> {
+    call.await
+        .map(tonic::Response::into_inner)
+        .map_err(|status| {
+            identity.note_refusal(&status);
+            rpc_error(&status)
+        })
 }
 
 impl RaftNetworkV2<TypeConfig> for PeerNetwork {
@@ -194,20 +207,37 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             if std::pin::Pin::new(&mut input).peek().await.is_none() {
                 return Ok(futures::stream::empty().boxed());
             }
+            let mut question = matches!(self.purpose, Purpose::Control)
+                .then(|| self.transport.hearing().ask(self.target));
             let mut peer = self.peer(self.purpose)?;
             // An entry that does not encode ends the stream: openraft sees an early end and reports it.
             let requests = input
                 .map(convert::append_to_wire)
                 .take_while(|r| futures::future::ready(r.is_ok()));
             let requests = requests.filter_map(|r| futures::future::ready(r.ok()));
-            let responses = peer.append(requests).await.map_err(|status| {
+            let call = match self.purpose {
+                Purpose::Control => heartbeat::mark(requests),
+                _ => tonic::Request::new(requests),
+            };
+            let responses = peer.append(call).await.map_err(|status| {
                 self.transport.identity().note_refusal(&status);
+                if let Some(question) = &mut question {
+                    question.failed(status.message());
+                }
                 rpc_error(&status)
             })?;
             let responses = responses.into_inner();
-            let results = responses.map(|response| match response {
-                Ok(response) => convert::append_result_from_wire(response).map_err(malformed),
-                Err(status) => Err(rpc_error(&status)),
+            let results = responses.map(move |response| match response {
+                Ok(response) => {
+                    question.iter_mut().for_each(Question::answered);
+                    convert::append_result_from_wire(response).map_err(malformed)
+                }
+                Err(status) => {
+                    question
+                        .iter_mut()
+                        .for_each(|question| question.failed(status.message()));
+                    Err(rpc_error(&status))
+                }
             });
             Ok(results.boxed())
         })
@@ -244,11 +274,9 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             meta: meta.into(),
             catalog: snapshot.snapshot.catalog.encode_to_vec().into(),
         };
-        let install = with_deadline(
-            self.transport.identity(),
-            SNAPSHOT_TIMEOUT,
-            peer.install_snapshot(offer),
-        );
+        // The receiver pulls every page that differs before it answers, which takes as long as it takes. It ends an attempt that stands still,
+        // and a connection that is dead is noticed; until then nothing is held here but the call.
+        let install = answer(self.transport.identity(), peer.install_snapshot(offer));
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             done = install => {

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use halite_log::{LogStore, MetaKey, OnComplete, TypeConfig};
-use halite_ltx::PageSize;
+use halite_ltx::{Checksum, PageSize};
+use halite_pager::beside;
 use halite_proto::v1;
 use openraft::Raft;
 use openraft::raft::ClientWriteResult as WriteResult;
@@ -16,14 +18,18 @@ use tracing::{debug, warn};
 
 use super::catalog::CatalogDatabase;
 use super::command;
+use super::feature_level::Level;
 use super::ltx_log;
+use super::page_diff;
 use super::read_index::ReadIndex;
 use super::state_machine::{Shared, StateMachine};
 use crate::database::recovery::{self, EntryId};
 use crate::database::{
-    CheckpointStore, CommittedLog, Database, DatabaseId, DatabaseOptions, DatabaseSpec, Leadership,
-    Mark, NotProposed, OnConfirmed, OpenError, Proposer, Redo, Transactions, blocking,
+    CheckpointStore, CommittedLog, Database, DatabaseId, DatabaseOptions, DatabaseSpec, Host,
+    Leadership, Mark, NotProposed, OnConfirmed, OpenError, Permit, Proposer, Redo, Transactions,
+    blocking,
 };
+use crate::staging_file::staging_dir;
 
 /// Why a database of this node cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -97,14 +103,32 @@ impl Opener {
     async fn make_room(&self, database: &CatalogDatabase) -> io::Result<()> {
         self.set_aside(&database.name, "the database is new")
             .await?;
-        self.note_made([database.id]).await
+        self.note_made([database]).await
     }
 
-    pub(crate) async fn note_made(&self, ids: impl IntoIterator<Item = u64>) -> io::Result<()> {
-        let made = Some(Bytes::from_static(b"1"));
-        let changes = ids.into_iter().map(|id| (key(id, MADE), made.clone()));
+    pub(crate) async fn note_made(
+        &self,
+        databases: impl IntoIterator<Item = &CatalogDatabase>,
+    ) -> io::Result<()> {
+        let made = |name: &str| Some(Bytes::from(format!("{MADE_NAMED}{name}")));
+        let changes = databases
+            .into_iter()
+            .map(|database| (key(database.id, MADE), made(&database.name)));
         let noted = self.log.meta_put(changes.collect(), true).await;
         noted.map_err(io::Error::other)
+    }
+
+    /// Ids and names of the databases whose files were made here, but for those that a version made which noted no names.
+    pub(crate) fn made(&self) -> io::Result<Vec<(u64, String)>> {
+        let meta = self.log.meta_of_databases().map_err(io::Error::other)?;
+        let named = meta.into_iter().filter_map(|(key, value)| {
+            let ["db", id, MADE] = key.parts()[..] else {
+                return None;
+            };
+            let name = std::str::from_utf8(&value).ok()?;
+            Some((id.parse().ok()?, name.strip_prefix(MADE_NAMED)?.to_owned()))
+        });
+        Ok(named.collect())
     }
 
     /// What is known of a database beyond its file.
@@ -117,7 +141,8 @@ impl Opener {
             raft_index: database.id,
             ..v1::DatabaseCheckpoint::default()
         });
-        let target = noted(TARGET)?.map(|k| (entry_id(&k), k.txid));
+        let noted_target = noted(TARGET)?;
+        let target = noted_target.as_ref().map(|k| (entry_id(k), k.txid));
         let plan = recovery::of_database(
             to,
             self.log.indexes().start,
@@ -131,6 +156,7 @@ impl Opener {
             checkpoint: Some(checkpoint),
             entries: Box::new(entries),
             reached: plan.reached.max(owed),
+            target: noted_target.map(|k| Checksum::new(k.checksum)),
             committed: self.newest_up_to(database, to),
             to,
             log: Some(self.committed_log(database.id)),
@@ -167,6 +193,13 @@ impl Opener {
         Ok(())
     }
 
+    /// Before any database is opened. What cannot be removed takes room, and is in nobody's way.
+    pub(crate) fn remove_left_over_imports(&self) {
+        if let Err(error) = halite_pager::remove_left_over_copies(&databases_dir(&self.data_dir)) {
+            tracing::warn!(%error, "what imports have left behind cannot be removed");
+        }
+    }
+
     async fn open_with(
         &self,
         database: &CatalogDatabase,
@@ -200,6 +233,11 @@ impl Opener {
             let path = self.path(&database.name);
             blocking(&self.options.host, move || remove_files(&path)).await??;
         }
+        let (staging, id) = (staging_dir(&self.data_dir), database.id);
+        blocking(&self.options.host, move || {
+            page_diff::remove_of(&staging, id)
+        })
+        .await??;
         self.forget(database.id).await
     }
 
@@ -254,16 +292,12 @@ fn set_aside(path: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
 /// A database, and what SQLite keeps beside it.
 const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut file = path.as_os_str().to_owned();
-    file.push(suffix);
-    PathBuf::from(file)
-}
-
 pub(crate) const DONE: &str = "checkpoint";
 pub(crate) const TARGET: &str = "checkpoint-target";
 /// What lies at the path of the database is its own.
 const MADE: &str = "made";
+/// What stands there before the name of the database. Without a name: of an older version.
+const MADE_NAMED: &str = "1:";
 
 pub(crate) fn databases_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("db")
@@ -358,15 +392,18 @@ impl CommittedLog for LogOfDatabase {
 /// Puts what a lane commits before the quorum.
 pub(crate) struct RaftProposer {
     runtime: Handle,
+    /// See [`Host::lockstep`].
+    lockstep: bool,
     raft: OnceLock<Raft<TypeConfig, StateMachine>>,
     read_index: OnceLock<ReadIndex>,
     shared: OnceLock<Weak<Shared>>,
 }
 
 impl RaftProposer {
-    pub(crate) fn new(runtime: Handle) -> Self {
+    pub(crate) fn new(runtime: Handle, host: &dyn Host) -> Self {
         Self {
             runtime,
+            lockstep: host.lockstep(),
             raft: OnceLock::new(),
             read_index: OnceLock::new(),
             shared: OnceLock::new(),
@@ -389,7 +426,12 @@ impl RaftProposer {
 }
 
 impl Proposer for RaftProposer {
-    fn propose(&self, leadership: Leadership, command: v1::Command) -> Result<(), NotProposed> {
+    fn propose(
+        &self,
+        leadership: Leadership,
+        command: v1::Command,
+        room: Permit,
+    ) -> Result<(), NotProposed> {
         let stopped = |reason: &str| NotProposed {
             reason: reason.to_owned(),
         };
@@ -402,9 +444,17 @@ impl Proposer for RaftProposer {
             _ => None,
         };
         let shared = self.shared.get().cloned().unwrap_or_default();
+        let level = shared
+            .upgrade()
+            .map_or(Level::FIRST, |shared| shared.identity.level.cluster());
+        let kind = command.kind.ok_or_else(|| stopped("an empty command"))?;
+        let payload = command::encode(level, kind).map_err(|e| stopped(&e.to_string()))?;
         // An entry that was taken in is decided by the ordered apply. One that Raft turned away (leadership was lost or is being
         // handed over) never reaches the log: the gate must not wait for it.
+        let room = room.given_back_by(self.runtime.clone());
         let responder = OnComplete::new(move |written: WriteResult<TypeConfig>| {
+            // Applied, or turned away. Where Raft stops before, the responder is dropped, and the room with it.
+            drop(room);
             let (Err(refused), Some((database_id, proposal_id))) = (written, closing) else {
                 return;
             };
@@ -414,13 +464,19 @@ impl Proposer for RaftProposer {
             }
         });
         let write = raft
-            .write(command::encode(&command))
+            .write(payload)
             .with_leader(leadership.term)
             .responder(responder);
+        let write = async { write.await };
         // Blocks the lane until Raft has taken the entry in, so that chunks keep their order.
-        self.runtime
-            .block_on(async { write.await })
-            .map_err(|e| stopped(&e.to_string()))?;
+        let taken_in = match self.lockstep {
+            false => self.runtime.block_on(write),
+            // Nothing goes on until the lane waits for something else: a Raft that does not take it in now is being stopped.
+            true => write
+                .now_or_never()
+                .ok_or_else(|| stopped("raft is stopping"))?,
+        };
+        taken_in.map_err(|e| stopped(&e.to_string()))?;
         Ok(())
     }
 

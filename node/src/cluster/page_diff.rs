@@ -2,87 +2,242 @@
 //!
 //! The receiver sends the checksums of the pages it holds; the sender, holding a read transaction, answers with the pages that
 //! differ, as one LTX. Always pulled.
+//!
+//! An attempt that breaks off (the link, the sender, this process) keeps the pages that came whole, as [`pieces`]; the next one asks for what is
+//! missing or has changed since. An attempt is over when nothing has come or gone for a while ([`STALL_MAX`]), however long it has taken.
 
+mod pieces;
+mod progress;
+mod pulls;
+mod serve;
+
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures::Stream;
+use futures::StreamExt as _;
 use halite_ltx::PageNo;
 use halite_proto::v1;
-use tokio::sync::OwnedSemaphorePermit;
-use tonic::{Status, Streaming};
-use tracing::info;
+use tonic::Status;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tracing::{info, warn};
 
-use super::Cluster;
-use super::snapshot::Staged;
 use super::transport::Purpose;
-use crate::database::{Database, PageDiff};
-use crate::piece_stream::{PieceSource, piece_stream};
-use crate::staging_file::{StagingFile, staging_dir};
+use super::{Cluster, repair};
+use crate::database::{Database, InstallError, PageSourceError, blocking};
+use crate::staging_file::{Appender, staging_dir};
+use pieces::{Merged, Pieces};
+use progress::Progress;
+use pulls::UnderWay;
+
+pub(crate) use pieces::{remove_of, sweep};
+pub(crate) use pulls::Pulls;
+pub(crate) use serve::serve;
 
 /// Checksums per message: 512 KiB.
 const CHECKSUMS_PER_MESSAGE: usize = 65_536;
-/// Bytes per message of the answer, about.
-const PIECE_BYTES: usize = 1 << 20;
+/// An attempt in which no byte has come or gone for this long is over.
+const STALL_MAX: Duration = Duration::from_secs(60);
+/// Says of a call that its caller goes by the state that comes last, and not by the header of the LTX.
+const ANY_PAGES: &str = "halite-any-pages";
 
-/// Pulls every database of `catalog` from the node at `addr`.
-pub(crate) async fn pull_all(
+/// Brings `database` to what the node at `addr` has of it. When this returns without an error, its file holds that.
+///
+/// # Errors
+/// The other node cannot be reached or has nothing to give, the disk of this one refuses, readers keep the pages from the file, or somebody
+/// else is bringing it. What has come is kept for the next attempt, unless it proved to be of no use or the disk is almost full.
+pub(crate) async fn bring(
     cluster: &Arc<Cluster>,
     from: u64,
     addr: &str,
-    catalog: &v1::Catalog,
-) -> Result<Vec<Staged>, Status> {
-    let mut staged = Vec::new();
-    for database in catalog.databases.iter().filter(|d| !d.dropped) {
-        let ours = cluster.shared().database_by_id(database.database_id);
-        staged.push(pull(cluster, from, addr, database.database_id, ours).await?);
+    database: &Arc<Database>,
+) -> Result<(), Status> {
+    let id = database.spec().id.get();
+    let Some(mut under_way) = cluster.pulls().begin(id) else {
+        return Err(Status::unavailable(format!(
+            "its pages are being pulled already: database_id={id}"
+        )));
+    };
+    let brought = bring_once(cluster, from, addr, database, &mut under_way).await;
+    match &brought {
+        Ok(()) => under_way.done(),
+        // The log needs the room more.
+        Err(_) if repair::no_room(cluster).is_some() => drop_pieces(cluster, id).await,
+        #[cfg(feature = "planted-bugs")]
+        Err(_) if halite_planted::on(halite_planted::Bug::DiffStartsOver) => {
+            drop_pieces(cluster, id).await;
+        }
+        Err(_) => {}
     }
-    Ok(staged)
+    brought
 }
 
-/// Pulls one database into a staging file. `ours` is what this node holds of it, if anything.
-pub(crate) async fn pull(
+async fn bring_once(
     cluster: &Arc<Cluster>,
     from: u64,
     addr: &str,
-    database_id: u64,
-    ours: Option<Arc<Database>>,
-) -> Result<Staged, Status> {
-    let checksums = match ours {
-        Some(database) => all_checksums(&database),
-        None => Vec::new(),
-    };
-    let pages = checksums.len();
-    let requests = futures::stream::iter(checksum_messages(database_id, checksums));
-    let mut peer = cluster.transport().peer(from, addr, Purpose::Bulk)?;
-    let mut responses = peer.page_diff(requests).await?.into_inner();
-
-    let dir = staging_dir(cluster.data_dir());
-    let mut file = StagingFile::create(dir, "pull-", ".ltx", cluster.host())
-        .await
-        .map_err(internal)?;
-    let mut bytes = 0_usize;
-    while let Some(piece) = responses.message().await? {
-        bytes += piece.data.len();
-        file.write(piece.data).await.map_err(internal)?;
-        if let Some(state) = piece.state {
-            info!(
-                database_id,
-                txid = state.txid,
-                bytes,
-                had_pages = pages,
-                "pulled page diff"
-            );
-            return Ok(Staged {
-                database_id,
-                ltx: file.into_path(),
-                state,
-            });
-        }
+    database: &Arc<Database>,
+    under_way: &mut UnderWay<'_>,
+) -> Result<(), Status> {
+    let start = start(cluster, database).await?;
+    let Start {
+        mut pieces,
+        checksums,
+        had_pages,
+        kept_pages,
+    } = start;
+    let begun = blocking(cluster.host(), move || {
+        pieces.begin().map(|file| (file, pieces))
+    });
+    let (file, pieces) = begun.await.map_err(internal)?.map_err(internal)?;
+    let piece = Appender::new(file, cluster.host());
+    let database_id = database.spec().id.get();
+    let requests = checksum_messages(database_id, checksums);
+    let state = pull(cluster, from, addr, requests, piece, under_way).await?;
+    under_way.pulled();
+    info!(
+        database_id,
+        txid = state.txid,
+        bytes = under_way.bytes(),
+        had_pages,
+        kept_pages,
+        "pulled page diff"
+    );
+    let page_count = state.page_count;
+    let merged = blocking(cluster.host(), move || {
+        let merged = pieces.merged(page_count);
+        (pieces, merged)
+    });
+    let (pieces, merged) = merged.await.map_err(internal)?;
+    let installed = install(database, merged, state).await;
+    let keeps = matches!(installed, Err(Refused::ForNow(_)));
+    if !keeps {
+        // A database that has them needs them no more. Pages that do not lead to where they should are of no use, whichever of them it is.
+        let removed = blocking(cluster.host(), move || pieces.remove());
+        removed.await.map_err(internal)?.map_err(internal)?;
     }
-    Err(Status::unavailable(format!(
-        "the page diff ended before it was complete: database_id={database_id}"
-    )))
+    if installed.is_ok() && kept_pages > 0 {
+        under_way.resumed();
+    }
+    installed.map_err(|(Refused::ForNow(why) | Refused::ForGood(why))| Status::unavailable(why))
+}
+
+/// Why pages were not installed.
+enum Refused {
+    /// The same pages may be installed later.
+    ForNow(String),
+    /// These pages never will be.
+    ForGood(String),
+}
+
+async fn install(
+    database: &Database,
+    merged: Result<Merged, PageSourceError>,
+    state: v1::DatabaseState,
+) -> Result<(), Refused> {
+    let merged = merged.map_err(|error| Refused::ForGood(error.to_string()))?;
+    match database.install_pages(Box::new(merged), state).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error @ InstallError::Io(_))) => Err(Refused::ForNow(error.to_string())),
+        Ok(Err(error)) => Err(Refused::ForGood(error.to_string())),
+        Err(_) => Err(Refused::ForNow("the database is being closed".to_owned())),
+    }
+}
+
+/// What an attempt begins with.
+struct Start {
+    pieces: Pieces,
+    /// Of the pages that need not be sent, by page.
+    checksums: Vec<u64>,
+    had_pages: usize,
+    kept_pages: u64,
+}
+
+async fn start(cluster: &Arc<Cluster>, database: &Arc<Database>) -> Result<Start, Status> {
+    let dir = staging_dir(cluster.data_dir());
+    let database = database.clone();
+    let started = blocking(cluster.host(), move || {
+        let spec = database.spec();
+        let mut pieces = Pieces::find(&dir, spec.id.get(), spec.page_size)?;
+        let mut checksums = all_checksums(&database);
+        let had_pages = checksums.len();
+        let kept_pages = pieces.lay_over(&mut checksums)?;
+        Ok(Start {
+            pieces,
+            checksums,
+            had_pages,
+            kept_pages,
+        })
+    });
+    let started: std::io::Result<Start> = started.await.map_err(internal)?;
+    started.map_err(internal)
+}
+
+/// Sends what is here, and writes what comes into `piece`. The state that it leads to.
+async fn pull(
+    cluster: &Arc<Cluster>,
+    from: u64,
+    addr: &str,
+    requests: Vec<v1::PageDiffRequest>,
+    mut piece: Appender,
+    under_way: &mut UnderWay<'_>,
+) -> Result<v1::DatabaseState, Status> {
+    let progress = Progress::new();
+    let sent = progress.clone();
+    let requests = futures::stream::iter(requests).inspect(move |_| sent.made());
+    let exchange = async {
+        let mut peer = cluster.transport().peer(from, addr, Purpose::Bulk)?;
+        let mut request = tonic::Request::new(requests);
+        let mark = MetadataValue::from_static("1");
+        request.metadata_mut().insert(ANY_PAGES, mark);
+        let mut responses = peer.page_diff(request).await?.into_inner();
+        while let Some(message) = responses.message().await? {
+            progress.made();
+            under_way.received(message.data.len());
+            piece.write(message.data).await.map_err(internal)?;
+            if let Some(state) = message.state {
+                return Ok(state);
+            }
+        }
+        Err(Status::unavailable(
+            "the page diff ended before it was complete",
+        ))
+    };
+    tokio::select! {
+        biased;
+        state = exchange => state,
+        () = progress.stalled(STALL_MAX) => Err(Status::unavailable(format!(
+            "nothing of the page diff has come for {} s",
+            STALL_MAX.as_secs()
+        ))),
+    }
+}
+
+/// Whether the caller takes an LTX of any pages.
+pub(crate) fn takes_any_pages(metadata: &MetadataMap) -> bool {
+    metadata.contains_key(ANY_PAGES)
+}
+
+/// Removes what attempts have brought of a database that is well by other means.
+pub(crate) async fn forget(cluster: &Cluster, database_id: u64) {
+    if cluster.pulls().forget(database_id) {
+        drop_pieces(cluster, database_id).await;
+    }
+}
+
+/// Removes what attempts have brought that nobody has gone on with for long: the database is well by other means, or gone.
+pub(crate) async fn drop_unasked(cluster: &Cluster) {
+    for database_id in cluster.pulls().take_unasked() {
+        drop_pieces(cluster, database_id).await;
+    }
+}
+
+async fn drop_pieces(cluster: &Cluster, database_id: u64) {
+    let dir: PathBuf = staging_dir(cluster.data_dir());
+    let removed = blocking(cluster.host(), move || remove_of(&dir, database_id)).await;
+    if let Err(error) = removed.and_then(|removed| removed) {
+        warn!(database_id, %error, "pages that nobody needs are not removed");
+    }
 }
 
 /// In pieces, so that the lane is never held up for long.
@@ -126,73 +281,6 @@ fn checksum_messages(database_id: u64, checksums: Vec<u64>) -> Vec<v1::PageDiffR
         last.last = true;
     }
     messages
-}
-
-/// Reads what the receiver holds and streams what it lacks. `place` is given back when that is done.
-pub(crate) async fn serve(
-    cluster: &Arc<Cluster>,
-    place: OwnedSemaphorePermit,
-    mut requests: Streaming<v1::PageDiffRequest>,
-) -> Result<impl Stream<Item = Result<v1::PageDiffResponse, Status>> + use<>, Status> {
-    let mut theirs: Vec<u64> = Vec::new();
-    let database = loop {
-        let request = requests.message().await?.ok_or_else(|| {
-            Status::invalid_argument("the page checksums ended before they were complete")
-        })?;
-        if request.first_page as usize != theirs.len() + 1 {
-            return Err(Status::invalid_argument(format!(
-                "page checksums out of order: expected first_page={}, found first_page={}",
-                theirs.len() + 1,
-                request.first_page
-            )));
-        }
-        theirs.extend_from_slice(&request.page_checksums);
-        if request.last {
-            let id = request.database_id;
-            break cluster.shared().database_or_why(id, &format!("#{id}"))?;
-        }
-    };
-    let stopping = |_| Status::unavailable("the database is being closed");
-    let snapshot = database.snapshot().await.map_err(stopping)?;
-    let snapshot = snapshot.map_err(|e| halite_proto::error_detail::to_status(&e))?;
-    let (sender, stream) = piece_stream(place);
-    let source = DiffSource {
-        diff: snapshot.into_diff(theirs),
-        ended: false,
-    };
-    tokio::spawn(sender.send_all(cluster.host().clone(), source));
-    Ok(stream)
-}
-
-/// The messages of one page diff; the last one carries the state that they lead to.
-struct DiffSource {
-    diff: PageDiff,
-    ended: bool,
-}
-
-impl PieceSource for DiffSource {
-    type Piece = v1::PageDiffResponse;
-
-    fn next(&mut self) -> Result<Option<v1::PageDiffResponse>, Status> {
-        if self.ended {
-            return Ok(None);
-        }
-        let piece = self
-            .diff
-            .next_piece(PIECE_BYTES)
-            .map_err(|error| Status::unavailable(format!("page diff failed: {error}")))?;
-        self.ended = piece.is_none();
-        Ok(Some(match piece {
-            Some(data) => v1::PageDiffResponse {
-                data: data.into(),
-                state: None,
-            },
-            None => v1::PageDiffResponse {
-                data: Bytes::new(),
-                state: Some(self.diff.state().clone()),
-            },
-        }))
-    }
 }
 
 fn internal(error: impl std::fmt::Display) -> Status {

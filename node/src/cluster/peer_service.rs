@@ -17,10 +17,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::catalog::Catalog;
 use super::identity::{Held, Lasting, MistakenIdentity};
-use super::snapshot::{SnapshotData, Staged};
+use super::snapshot::{self, SnapshotData};
 use super::state_machine::StateMachine;
-use super::{Cluster, convert, page_diff};
+use super::unsynced::{Room, Unsynced};
+use super::{Cluster, DISK_HANGS, convert, heartbeat, page_diff};
 use crate::piece_stream::place;
 
 type BoxStream<T> = futures::stream::BoxStream<'static, Result<T, Status>>;
@@ -30,6 +32,7 @@ const PAGE_DIFFS_MAX: usize = 16;
 
 pub(crate) struct PeerService {
     cluster: Arc<Cluster>,
+    room: Room,
     stopping: watch::Receiver<bool>,
     page_diffs: Arc<Semaphore>,
 }
@@ -37,6 +40,7 @@ pub(crate) struct PeerService {
 impl PeerService {
     pub(crate) fn new(cluster: Arc<Cluster>, stopping: watch::Receiver<bool>) -> Self {
         Self {
+            room: Room::new(cluster.options.unsynced_bytes_max),
             cluster,
             stopping,
             page_diffs: Arc::new(Semaphore::new(PAGE_DIFFS_MAX)),
@@ -44,6 +48,7 @@ impl PeerService {
     }
 
     fn verify<T>(&self, request: &Request<T>) -> Result<u64, Status> {
+        self.cluster.check_storage()?;
         let identity = self.cluster.identity();
         let verified = identity.verify(request.metadata(), self.cluster.held());
         verified.map_err(|mistake| {
@@ -73,26 +78,13 @@ fn fatal(error: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("raft has stopped on this node: {error}"))
 }
 
-impl PeerService {
-    /// Installs what was pulled of databases that are here; gives back the rest.
-    async fn install_known(&self, staged: Vec<Staged>) -> Result<Vec<Staged>, Status> {
-        let mut unknown = Vec::new();
-        for staged in staged {
-            match self.cluster.shared().database_by_id(staged.database_id) {
-                Some(database) => staged.install(&database, self.cluster.host()).await?,
-                None => unknown.push(staged),
-            }
-        }
-        Ok(unknown)
-    }
-}
-
 #[tonic::async_trait]
 impl Peer for PeerService {
     async fn identify(
         &self,
         request: Request<v1::IdentifyRequest>,
     ) -> Result<Response<v1::IdentifyResponse>, Status> {
+        self.cluster.check_storage()?;
         let asker = request.into_inner();
         Ok(Response::new(self.cluster.identify(&asker).await))
     }
@@ -104,21 +96,43 @@ impl Peer for PeerService {
         request: Request<Streaming<v1::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         self.verify(&request)?;
+        let is_heartbeat = heartbeat::is_marked(request.metadata());
         let input = accepted(request.into_inner(), self.cluster.clone());
         let raft = self.cluster.raft().clone();
+        if is_heartbeat {
+            let log = self.cluster.shared().log.clone();
+            let answers = input.then(move |request| {
+                let (raft, log) = (raft.clone(), log.clone());
+                async move {
+                    if !request.entries.is_empty() {
+                        return Err(Status::invalid_argument("a heartbeat with entries"));
+                    }
+                    let answer = heartbeat::answer(&raft, &log, request)
+                        .await
+                        .map_err(fatal)?;
+                    Ok(convert::append_result_to_wire(answer))
+                }
+            });
+            return Ok(Response::new(answers.boxed()));
+        }
+        let stopped = || {
+            let mut stopping = self.stopping.clone();
+            async move {
+                // A sender that is gone means that the node is, too.
+                let _ = stopping.wait_for(|stopping| *stopping).await;
+            }
+        };
+        // The requests end as well: what reads them is not the one that answers, and keeps the connection open.
+        let input = input.take_until(Box::pin(stopped()));
+        let (input, unsynced) = Unsynced::admit(input, self.room.clone());
         // openraft draws the randomness of the tasks it spawns from the caller's seed.
         let seed = self.cluster.host().random();
         let results = Rt::scope(seed, async move { stream_append(&raft, input) }).await;
-        let responses = news(results).map(|result| match result {
+        let responses = news(unsynced.follow(results)).map(|result| match result {
             Ok(result) => Ok(convert::append_result_to_wire(result)),
             Err(error) => Err(fatal(error)),
         });
-        let mut stopping = self.stopping.clone();
-        let stopped = async move {
-            // A sender that is gone means that the node is, too.
-            let _ = stopping.wait_for(|stopping| *stopping).await;
-        };
-        Ok(Response::new(responses.take_until(stopped).boxed()))
+        Ok(Response::new(responses.take_until(stopped()).boxed()))
     }
 
     async fn vote(
@@ -153,6 +167,9 @@ impl Peer for PeerService {
     ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
         self.verify(&request)?;
         let transfer = convert::transfer_from_wire(request.get_ref()).map_err(malformed)?;
+        if self.cluster.disk_hangs() && transfer.to_node_id() == &self.cluster.identity().node_id {
+            return Err(Status::unavailable(DISK_HANGS));
+        }
         let response = self
             .cluster
             .raft()
@@ -191,6 +208,11 @@ impl Peer for PeerService {
             })?;
         let catalog = v1::Catalog::decode(offer.catalog)
             .map_err(|e| Status::invalid_argument(format!("catalog does not parse: {e}")))?;
+        let level = &self.cluster.identity().level;
+        Catalog::check_level(&catalog, level.ours()).map_err(|unfit| {
+            level.stop(unfit.clone());
+            Status::failed_precondition(unfit.to_string())
+        })?;
         if self.cluster.contradicts_snapshot(&vote, &meta).await {
             return Err(self.stopped());
         }
@@ -202,13 +224,13 @@ impl Peer for PeerService {
             .ok_or_else(|| {
                 Status::invalid_argument(format!("the sender is no member: node_id={from}"))
             })?;
-        let staged = page_diff::pull_all(&self.cluster, from, &addr, &catalog).await?;
+        let known = Catalog::from_wire(catalog.clone())?;
         // What comes in is committed, so it may go in before Raft takes the snapshot: a database whose disk refuses, or that a reader keeps
         // from its file, fails this attempt and not the node. Raft is told of the snapshot only when the files hold it.
-        let staged = self.install_known(staged).await?;
+        snapshot::take_in(&self.cluster, from, &addr, &known).await?;
         let snapshot: SnapshotOf<TypeConfig, SnapshotData> = openraft::Snapshot {
             meta,
-            snapshot: SnapshotData { catalog, staged },
+            snapshot: SnapshotData { catalog },
         };
         let response = self
             .cluster
@@ -229,7 +251,7 @@ impl Peer for PeerService {
     ) -> Result<Response<Self::PageDiffStream>, Status> {
         self.verify(&request)?;
         let place = place(&self.page_diffs, "page diffs", PAGE_DIFFS_MAX)?;
-        let responses = page_diff::serve(&self.cluster, place, request.into_inner()).await?;
+        let responses = page_diff::serve(&self.cluster, place, request).await?;
         Ok(Response::new(responses.boxed()))
     }
 }

@@ -1,5 +1,7 @@
-//! Databases in trouble: their pages are pulled from another node, and a primary that has some makes room for a voter that has fewer.
+//! Databases in trouble: their pages are pulled from another node, and a primary that has some makes room for a voter that has fewer. And pages that
+//! were pulled and are of no use any more are removed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +27,13 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut next_hand_over, mut next_pull) = (Instant::now(), Instant::now());
+    let mut given_up = BTreeSet::new();
     loop {
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return,
             _ = tick.tick() => {}
         }
+        page_diff::drop_unasked(&cluster).await;
         let full =
             no_room(&cluster).map(|free| format!("the disk is almost full: free_bytes={free}"));
         let (mut troubles, mut pulled) = (Troubles::default(), false);
@@ -76,17 +80,25 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
         if let Some(reason) = full {
             warn!(reason, "handing leadership over");
             cluster.hand_over().await;
-        } else if let Some(to) = better_off::who(&cluster, &troubles).await {
+        } else if let Some(to) = better_off::who(&cluster, &troubles, 0).await {
             warn!(reason = reasons.join("; "), to, "handing leadership over");
             if let Err(error) = cluster.transfer_leadership(Some(to)).await {
                 warn!(%error, "leadership not handed over");
             }
+        } else if troubles.to_pull != given_up {
+            for database in troubles.to_pull.difference(&given_up) {
+                warn!(
+                    database,
+                    "no voter that answers has a sound copy; where none is left, run `halite db repair {database} --keep-log` or `--keep-file`"
+                );
+            }
+            given_up = troubles.to_pull;
         }
     }
 }
 
 /// The bytes that are left, when they are too few. A system that does not tell has room.
-fn no_room(cluster: &Cluster) -> Option<u64> {
+pub(super) fn no_room(cluster: &Cluster) -> Option<u64> {
     let disk = rustix::fs::statvfs(cluster.data_dir()).ok()?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let all = disk.f_blocks.saturating_mul(disk.f_frsize);
@@ -98,26 +110,10 @@ async fn repair(cluster: &Arc<Cluster>, database: Arc<Database>, why: &str) {
         return;
     };
     warn!(database = %database.spec().name, why, from = primary.node_id, "repairing by page diff");
-    let id = database.spec().id.get();
-    let pulled = page_diff::pull(
-        cluster,
-        primary.node_id,
-        &primary.addr,
-        id,
-        Some(database.clone()),
-    )
-    .await;
-    let staged = match pulled {
-        Ok(staged) => staged,
-        Err(status) => {
-            warn!(database = %database.spec().name, error = status.message(), "page diff failed, trying again");
-            return;
-        }
-    };
-    match staged.install(&database, cluster.host()).await {
+    match page_diff::bring(cluster, primary.node_id, &primary.addr, &database).await {
         Ok(()) => info!(database = %database.spec().name, "repaired"),
-        Err(error) => {
-            warn!(database = %database.spec().name, %error, "repair failed, trying again")
+        Err(status) => {
+            warn!(database = %database.spec().name, error = status.message(), "repair failed, trying again")
         }
     }
 }

@@ -16,7 +16,11 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Cluster;
+use super::removal::Removal;
 use super::unconfirmed::Unconfirmed;
+
+/// What people are told of a node that was removed.
+pub(super) const REMOVED: &str = "this node was removed from the cluster and serves nothing: stop it; to add it again, run `halite set-aside DATA_DIR` first";
 
 type Metrics = RaftMetrics<TypeConfig>;
 
@@ -30,7 +34,7 @@ pub(crate) enum Role {
     Follower,
     Learner,
     Candidate,
-    /// Blank: in no cluster yet.
+    /// No member of a cluster yet, as far as it knows.
     Joining,
     Removed,
     /// Takes no part: [`Identity::stopped`](super::identity::Identity::stopped) says why.
@@ -38,6 +42,11 @@ pub(crate) enum Role {
 }
 
 impl Role {
+    /// It serves nobody, and what it knows of the cluster grows old.
+    pub(crate) fn takes_no_part(&self) -> bool {
+        matches!(self, Self::Removed | Self::Stopped)
+    }
+
     pub(crate) fn to_wire(self) -> v1::Role {
         match self {
             Self::Primary { .. } => v1::Role::Primary,
@@ -51,18 +60,19 @@ impl Role {
     }
 }
 
-/// What Raft's state says this node should be. `quorum_age` is how long ago the last message was sent that a quorum has answered.
-pub(crate) fn desired(metrics: &Metrics, quorum_age: Option<Duration>, lease: Duration) -> Role {
+/// What Raft's state says this node should be; `None`: others are members, and it is not. `quorum_age` is how long ago the last message was sent
+/// that a quorum has answered.
+fn desired(metrics: &Metrics, quorum_age: Option<Duration>, lease: Duration) -> Option<Role> {
     let membership = metrics.membership_config.membership();
     let member = membership.get_node(&metrics.id).is_some();
     let any_member = membership.nodes().next().is_some();
     if !any_member {
-        return Role::Joining;
+        return Some(Role::Joining);
     }
     if !member {
-        return Role::Removed;
+        return None;
     }
-    match metrics.state {
+    Some(match metrics.state {
         ServerState::Leader => {
             let alone = membership.voter_ids().all(|id| id == metrics.id);
             #[cfg(feature = "planted-bugs")]
@@ -78,7 +88,7 @@ pub(crate) fn desired(metrics: &Metrics, quorum_age: Option<Duration>, lease: Du
         ServerState::Candidate => Role::Candidate,
         ServerState::Learner => Role::Learner,
         _ => Role::Follower,
-    }
+    })
 }
 
 /// Runs until Raft stops.
@@ -88,6 +98,7 @@ pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
     let mut check = tokio::time::interval(cluster.timing().look);
     check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut unconfirmed, mut looked) = (Unconfirmed::default(), Instant::now());
+    let mut removal = Removal::default();
     loop {
         let over = tokio::select! {
             changed = super::server_changed(&mut server) => changed.is_err(),
@@ -104,7 +115,8 @@ pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
             .store(now.current_term, Ordering::Relaxed);
         let quorum_age = now.last_quorum_acked.map(|at| at.elapsed());
         let lease = cluster.timing().lease;
-        let mut wanted = desired(&now, quorum_age, lease);
+        let by_raft = desired(&now, quorum_age, lease);
+        let mut wanted = removal.judge(by_raft, cluster.signs_of_removal());
         let confirmed = !now.state.is_leader() || matches!(wanted, Role::Primary { .. });
         let elapsed = std::mem::replace(&mut looked, Instant::now()).elapsed();
         if unconfirmed.note(now.current_term, confirmed, elapsed, lease) {
@@ -115,9 +127,18 @@ pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
         if cluster.identity().is_removed() && !matches!(wanted, Role::Primary { .. }) {
             wanted = Role::Removed;
         }
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::OldRemovalStands)
+            && cluster.identity().was_told_removed()
+        {
+            wanted = Role::Removed;
+        }
         cluster.judge_claim();
         if cluster.identity().stopped().is_some() {
             wanted = Role::Stopped;
+        }
+        if removal.is_news(wanted) {
+            warn!(node = cluster.identity().node_id, "{REMOVED}");
         }
         cluster.end_overdue_transfer().await;
         let current = *role.borrow();

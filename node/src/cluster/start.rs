@@ -4,14 +4,15 @@
 //! redo), and only then let Raft run. M is the highest index of which it is certain that the quorum has it. A database that cannot be opened
 //! is left to [`super::databases`], which tries again; the others do not wait for it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use halite_log::{Entry, LogId, LogOptions, LogStore, MemDisk, MetaKey, Rt};
+use halite_log::{Entry, LogId, LogOptions, LogStore, MemDisk, MetaKey, OpenError, Rt};
 use halite_proto::v1;
 use halite_proto::v1::command::Kind;
 use openraft::entry::RaftEntry as _;
@@ -23,22 +24,26 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::catalog::{Catalog, Effect, Standing};
-use super::command::Content;
+use super::command::{Content, Undecoded};
 use super::databases::{self, Capacity, Databases};
-use super::error::ClusterError;
+use super::feature_level::{Level, Levels, Unfit};
 use super::formation::FirstMember;
 use super::freshness::Freshness;
 use super::identity::Identity;
 use super::ltx_log::{self, OpenChunks};
 use super::network::NetworkFactory;
 use super::opener::{self, Opener, RaftProposer};
+use super::page_diff::{self, Pulls};
 use super::purge::PurgeRules;
 use super::read_index::ReadIndex;
 use super::role::{self, Role};
 use super::state_machine::{Shared, StateMachine, catalog_key};
 use super::timing::Timing;
 use super::transport::{Connector, Transport};
-use super::{Cluster, chores, copies, repair, standing};
+use super::{
+    Cluster, chores, commit_watch, copies, disk_watch, file_watch, heartbeat, repair, standing,
+};
+use crate::archiver::Troubles;
 use crate::database::recovery::{self, EntryId, Evidence};
 use crate::database::{DatabaseOptions, Host, blocking};
 use crate::staging_file::staging_dir;
@@ -64,6 +69,8 @@ pub struct ClusterOptions {
     pub heartbeat_interval: Duration,
     /// Bytes of recent log entries kept in memory.
     pub log_cache_bytes: usize,
+    /// Bytes of entries that a follower takes in before what came before is on its disk. A vote comes behind them.
+    pub unsynced_bytes_max: usize,
     /// Settings of the databases.
     pub database: DatabaseOptions,
     /// Databases that the primary creates when they are missing: name and page size.
@@ -76,6 +83,8 @@ pub struct ClusterOptions {
     pub purge: PurgeRules,
     /// Keeps the log on a disk in memory instead of in the data directory: for the simulation.
     pub log_disk: Option<MemDisk>,
+    /// What is read and written: this build's levels, or the next version's for tests of upgrades.
+    pub levels: Levels,
     /// How peers are reached.
     pub connector: Arc<dyn Connector>,
 }
@@ -93,7 +102,24 @@ pub enum StartError {
     },
     /// The log cannot be opened.
     #[error(transparent)]
-    Log(#[from] halite_log::OpenError),
+    Log(OpenError),
+    /// The log lacks what this node has acknowledged, or may: it must not vote with it.
+    #[error(
+        "{source}. Do not let this node vote with it. If it has peers: run `halite member remove {node_id}` at one of them, then here \
+         `halite set-aside {data_dir}`, start it with `join: true`, and `halite member add {node_id} {addr}`. If it is alone, \
+         `halite set-aside` keeps its databases as files that `halite import` takes",
+        data_dir = data_dir.display()
+    )]
+    LogLost {
+        /// This node.
+        node_id: u64,
+        /// Where peers reach it.
+        addr: String,
+        /// Where the log is.
+        data_dir: PathBuf,
+        /// What is wrong with it.
+        source: OpenError,
+    },
     /// The directory belongs to somebody else.
     #[error("data directory belongs to {found}, this node is configured as {configured}: path={}", path.display())]
     WrongNode {
@@ -103,6 +129,14 @@ pub enum StartError {
         found: String,
         /// What the configuration says.
         configured: String,
+    },
+    /// This build is too old, or too new, for what is stored.
+    #[error("{unfit}, path={}", path.display())]
+    Unfit {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        unfit: Unfit,
     },
     /// What is stored does not make sense.
     #[error("stored state is damaged: {0}")]
@@ -117,12 +151,16 @@ impl Cluster {
     pub(crate) async fn start(options: ClusterOptions) -> Result<Arc<Self>, StartError> {
         let data_dir = options.data_dir.clone();
         let log = open_log(&options).await?;
+        let pulls = Pulls::new(sweep_staging(&options).await?);
         // openraft draws its randomness (election timeouts) from this seed.
         let seed = options.database.host.random();
         let identity = load_identity(&log, &options, format!("{seed:016x}")).await?;
         let identity = Arc::new(identity);
         let transport = Arc::new(Transport::new(identity.clone(), options.connector.clone()));
-        let proposer = Arc::new(RaftProposer::new(tokio::runtime::Handle::current()));
+        let proposer = Arc::new(RaftProposer::new(
+            tokio::runtime::Handle::current(),
+            &*options.database.host,
+        ));
         let opener = Opener {
             data_dir: data_dir.clone(),
             log: log.clone(),
@@ -163,16 +201,32 @@ impl Cluster {
             stopping,
             known_term: AtomicU64::new(0),
             started: Instant::now(),
+            pulls,
             failure: watch::Sender::new(None),
+            heard_levels: Mutex::default(),
+            disk_hangs: watch::Sender::new(false),
+            commits_stand: AtomicBool::new(false),
+            archive_troubles: Troubles::default(),
+            pretended: AtomicBool::new(false),
+            removed_files: Mutex::default(),
+            orphans: Mutex::default(),
+            waits_for: Mutex::default(),
         });
-        let tasks = vec![
+        let mut tasks = vec![
             rounds,
+            tokio::spawn(heartbeat::send(cluster.clone())),
             tokio::spawn(role::watch_role(cluster.clone())),
             tokio::spawn(chores::run(cluster.clone())),
             tokio::spawn(repair::run(cluster.clone())),
             tokio::spawn(databases::tend::run(cluster.shared.clone())),
             tokio::spawn(copies::run(cluster.clone())),
+            tokio::spawn(disk_watch::run(cluster.clone())),
+            tokio::spawn(commit_watch::run(cluster.clone())),
         ];
+        // What the kernel says of open files is no part of a simulation.
+        if cluster.options.log_disk.is_none() {
+            tasks.push(tokio::spawn(file_watch::run(cluster.clone())));
+        }
         *cluster.tasks.lock() = tasks;
         Ok(cluster)
     }
@@ -210,17 +264,29 @@ fn raft_config(options: &ClusterOptions) -> Result<Config, StartError> {
         cluster_name: options.cluster_name.clone(),
         election_timeout_min: timing.election_min_ms,
         election_timeout_max: timing.election_max_ms,
-        heartbeat_interval: timing.heartbeat_ms,
+        // Sent by `heartbeat`, in its own rhythm: for Raft this is how long the answer to one may take.
+        enable_heartbeat: false,
+        heartbeat_interval: timing.heartbeat_answer_ms,
         enable_pre_vote: Some(true),
         // Snapshots and purging are decided by `purge`, not by a count of entries.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         max_payload_entries: 64,
+        // Raft's core must not wait for the apply, which may wait for a file.
+        state_machine_channel_size: Some(65_536),
         broadcast_submitted_on_append: Some(true),
         backoff: "20ms 40ms 80ms ..200ms".to_owned(),
         // A restarted primary is elected like any other.
         enable_leader_restore: Some(false),
         ..Config::default()
+    };
+    #[cfg(feature = "planted-bugs")]
+    let config = match halite_planted::on(halite_planted::Bug::HeartbeatsGivenUpEarly) {
+        true => Config {
+            heartbeat_interval: u64::try_from(timing.heartbeat.as_millis()).unwrap_or(u64::MAX),
+            ..config
+        },
+        false => config,
     };
     config
         .validate()
@@ -231,37 +297,61 @@ async fn open_log(options: &ClusterOptions) -> Result<LogStore, StartError> {
     let dir = options.data_dir.clone();
     let mut log_options = LogOptions::default();
     log_options.cache_bytes = options.log_cache_bytes;
+    log_options.formats = options.levels.formats();
     let disk = options.log_disk.clone();
     let opened = blocking(&options.database.host, move || {
         std::fs::create_dir_all(&dir).map_err(|source| StartError::DataDir {
             path: dir.clone(),
             source,
         })?;
-        let staging = staging_dir(&dir);
-        // What an earlier run pulled and did not install is of no use.
-        match std::fs::remove_dir_all(&staging) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(StartError::DataDir {
-                    path: staging,
-                    source,
-                });
-            }
-            _ => {}
-        }
-        Ok(dir.join("log"))
+        Ok::<_, StartError>(dir.join("log"))
     });
     let dir = opened
         .await
         .map_err(|e| StartError::Raft(e.to_string()))??;
     if let Some(disk) = disk {
-        return Ok(LogStore::open_memory(&disk, log_options)?);
+        return LogStore::open_memory(&disk, log_options).map_err(|e| not_opened(e, options));
     }
     let opened = blocking(&options.database.host, move || {
         LogStore::open(&dir, log_options)
     });
-    Ok(opened
-        .await
-        .map_err(|e| StartError::Raft(e.to_string()))??)
+    let opened = opened.await.map_err(|e| StartError::Raft(e.to_string()))?;
+    opened.map_err(|e| not_opened(e, options))
+}
+
+/// The number in the data directory is the level of the newest that may be in it.
+fn not_opened(error: OpenError, options: &ClusterOptions) -> StartError {
+    if let OpenError::UnknownFormat { dir, format } = &error
+        && let Ok(format) = u32::try_from(*format)
+        && let Err(unfit) = options
+            .levels
+            .check("the data directory", Level::from_wire(format))
+    {
+        let path = dir.clone();
+        return StartError::Unfit { path, unfit };
+    }
+    match error {
+        source @ (OpenError::Corrupt { .. } | OpenError::LostWrites { .. }) => {
+            StartError::LogLost {
+                node_id: options.node_id,
+                addr: options.addr.clone(),
+                data_dir: options.data_dir.clone(),
+                source,
+            }
+        }
+        other => StartError::Log(other),
+    }
+}
+
+/// Pages that an earlier run has pulled are of use, uploads are not. The databases of which there are some.
+async fn sweep_staging(options: &ClusterOptions) -> Result<BTreeSet<u64>, StartError> {
+    let path = staging_dir(&options.data_dir);
+    let swept = blocking(&options.database.host, {
+        let path = path.clone();
+        move || page_diff::sweep(&path)
+    });
+    let swept = swept.await.and_then(|swept| swept);
+    swept.map_err(|source| StartError::DataDir { path, source })
 }
 
 /// Who this data directory is; a new one becomes whom the configuration names.
@@ -302,7 +392,7 @@ async fn load_identity(
             instance_id
         }
     };
-    let identity = Identity::new(ours.0, ours.1, instance_id, boot_id);
+    let identity = Identity::new(ours.0, ours.1, instance_id, boot_id, options.levels);
     standing::recall(log, &identity).map_err(damaged)?;
     Ok(identity)
 }
@@ -319,12 +409,17 @@ async fn recover(
     capacity: Option<Capacity>,
 ) -> Result<Arc<Shared>, StartError> {
     let corrupt = |e: String| StartError::Corrupt(e);
+    let unfit = |unfit| StartError::Unfit {
+        path: opener.data_dir.clone(),
+        unfit,
+    };
     let mut catalog = match log
         .meta_get(&catalog_key())
         .map_err(|e| corrupt(e.to_string()))?
     {
         Some(bytes) => {
             let wire = v1::Catalog::decode(bytes).map_err(|e| corrupt(format!("catalog: {e}")))?;
+            Catalog::check_level(&wire, identity.level.ours()).map_err(unfit)?;
             Catalog::from_wire(wire).map_err(|e| corrupt(e.to_string()))?
         }
         None => Catalog::default(),
@@ -336,7 +431,7 @@ async fn recover(
             .is_none_or(|id| id.index() < purged.index())
     {
         // What is purged was applied, and the catalog was kept whenever it changed. The whole log may be gone: then no entry is left to say so.
-        catalog.advance(purged, None);
+        catalog.purged_beyond(purged);
     }
     let known = catalog.point.applied.as_ref().map_or(0, LogId::index);
     let targets = opener::targets(&log).map_err(|e| corrupt(format!("checkpoints: {e}")))?;
@@ -363,8 +458,20 @@ async fn recover(
     let first = log.indexes().start.max(known + 1);
     for entry in ltx_log::entries(&log, first, to) {
         let entry = entry.map_err(|e| corrupt(e.to_string()))?;
-        replay_metadata(&mut catalog, entry, &open_chunks).map_err(|e| corrupt(e.to_string()))?;
+        let ours = identity.level.ours();
+        replay_metadata(&mut catalog, entry, &open_chunks, ours).map_err(|error| match error {
+            Undecoded::Unfit(why) => unfit(why),
+            Undecoded::Damaged(_) => corrupt(error.to_string()),
+        })?;
     }
+    // A crash may have come before the apply could note it.
+    let format = u64::from(catalog.level.get());
+    if log.format() < format {
+        log.raise_format(format)
+            .await
+            .map_err(|e| corrupt(e.to_string()))?;
+    }
+    identity.level.learn(catalog.level);
     identity.learn(
         &catalog.cluster_id,
         catalog.nodes.clone(),
@@ -400,9 +507,10 @@ fn replay_metadata(
     catalog: &mut Catalog,
     entry: Entry,
     open_chunks: &OpenChunks,
-) -> Result<(), ClusterError> {
+    ours: Levels,
+) -> Result<(), Undecoded> {
     let log_id = entry.log_id();
-    let content = Content::of(entry.payload)?;
+    let content = Content::of(entry.payload, ours)?;
     let chunks = open_chunks.follow(log_id.index(), &content, || catalog.whole().clone());
     match content {
         Content::Membership(membership) => catalog.set_membership(log_id, membership),

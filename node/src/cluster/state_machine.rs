@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use halite_log::{LogId, LogStore, MetaKey, TypeConfig};
+use halite_log::{EntryPayload, LogId, LogStore, MetaKey, TypeConfig};
 use halite_proto::v1;
 use halite_proto::v1::command::Kind;
 use openraft::OptionalSend;
@@ -24,16 +24,17 @@ use prost::Message as _;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
-use super::catalog::{Catalog, CatalogDatabase, Effect, Point, Standing, Stored};
-use super::command::{self, Content};
+use super::catalog::{Catalog, Effect, Point, Standing, Stored};
+use super::command::{self, Content, Undecoded};
 use super::databases::{self, Databases, Passed};
 use super::error::ClusterError;
+use super::feature_level::Level;
 use super::freshness::Freshness;
 use super::identity::Identity;
 use super::ltx_log::{self, OpenChunks};
 use super::opener::Opener;
 use super::role::Role;
-use super::snapshot::{SnapshotBuilder, SnapshotData, Staged, of_catalog};
+use super::snapshot::{SnapshotBuilder, SnapshotData, of_catalog};
 use crate::database::{
     ApplyError, Database, DatabaseId, Health, Leadership, Mark, ReaderPool, blocking,
 };
@@ -96,11 +97,34 @@ impl Shared {
         }
     }
 
-    /// Tells peers' checks what the catalog knows now.
+    /// Tells peers' checks and writers what the catalog knows now.
     pub(crate) fn publish_identity(&self, at: Option<LogId>) {
         let catalog = self.catalog.lock();
+        self.identity.level.learn(catalog.level);
         self.identity
             .learn(&catalog.cluster_id, catalog.nodes.clone(), at);
+    }
+
+    /// From here on, builds below `level` refuse this data directory. Before anything of that level is kept in it.
+    async fn mark_directory(&self, level: Level) -> io::Result<()> {
+        let format = u64::from(level.get());
+        if self.log.format() < format {
+            self.log
+                .raise_format(format)
+                .await
+                .map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    /// The content of an entry; one that this build does not know ends the node, and nothing of it is applied.
+    fn content(&self, payload: EntryPayload) -> io::Result<Content> {
+        Content::of(payload, self.identity.level.ours()).map_err(|error| {
+            if let Undecoded::Unfit(unfit) = &error {
+                self.identity.level.stop(unfit.clone());
+            }
+            error.into()
+        })
     }
 
     pub(crate) async fn persist_catalog(&self, sync: bool) -> io::Result<()> {
@@ -229,7 +253,12 @@ impl StateMachine {
     }
 
     async fn apply_metadata(&self, log_id: LogId, kind: Kind) -> io::Result<v1::CommandReply> {
-        let (reply, effect) = self.shared.catalog.lock().apply(log_id.index(), kind);
+        let (reply, effect, level) = {
+            let mut catalog = self.shared.catalog.lock();
+            let (reply, effect) = catalog.apply(log_id.index(), kind);
+            (reply, effect, catalog.level)
+        };
+        self.shared.mark_directory(level).await?;
         match effect {
             Effect::None => {}
             Effect::IdentityChanged => self.shared.publish_identity(Some(log_id)),
@@ -259,6 +288,7 @@ impl StateMachine {
             applied: meta.last_log_id,
             membership: meta.last_membership.clone(),
         };
+        self.shared.mark_directory(catalog.level).await?;
         let gone: Vec<_> = {
             let ours = self.shared.catalog.lock();
             ours.databases()
@@ -276,17 +306,21 @@ impl StateMachine {
         for database in gone {
             self.shared.databases.drop_later(database);
         }
+        let databases = &self.shared.databases;
+        databases.settle_incoming(|id| catalog.database(id).is_some());
         for database in missing {
             let id = database.id;
-            // What an earlier try has left, if it was not finished.
-            self.shared.opener.delete(&database).await?;
-            self.shared.databases.add(database);
+            databases.add(database);
             databases::open(&self.shared, id).await;
         }
         let index = meta.last_log_id.as_ref().map_or(0, LogId::index);
-        for staged in snapshot.staged {
-            if let Some(database) = catalog.database(staged.database_id) {
-                self.install_database(database, staged, index).await;
+        for database in catalog.databases() {
+            if databases.get(database.id).is_none() {
+                // Nothing was put into it, and the log does not hold what it lacks: when it opens it finds that out, and pulls its pages.
+                let txid = database
+                    .newest
+                    .map_or(0, |newest| newest.position.txid.get());
+                databases.reopen(database.clone(), Passed { index, txid }, None);
             }
         }
         let newest: Vec<_> = catalog
@@ -311,28 +345,6 @@ impl StateMachine {
         self.shared.persist_catalog(true).await?;
         self.shared.set_applied(index);
         Ok(())
-    }
-
-    /// Installs the pages of one database. Where that fails, the log does not hold what they would have brought: the database is opened anew,
-    /// finds that out, and pulls them again.
-    async fn install_database(&self, database: &CatalogDatabase, staged: Staged, index: u64) {
-        let owed = Passed {
-            index,
-            txid: staged.state.txid,
-        };
-        let databases = &self.shared.databases;
-        let why = match databases.get(database.id) {
-            Some(open) => match staged
-                .install(&open, &self.shared.opener.options.host)
-                .await
-            {
-                Ok(()) => return,
-                Err(error) => Some(error.to_string()),
-            },
-            // It is being opened, or says already why not.
-            None => None,
-        };
-        databases.reopen(database.clone(), owed, why);
     }
 }
 
@@ -363,7 +375,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             self.wait_flushed(&mut flushed, index).await?;
             let before = last.replace(log_id);
             let mut reply = v1::CommandReply::default();
-            let content = Content::of(entry.payload).map_err(io::Error::other)?;
+            let content = self.shared.content(entry.payload)?;
             let open_chunks = &self.shared.open_chunks;
             let chunks = open_chunks.follow(index, &content, || self.point(before));
             match content {
@@ -413,7 +425,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &SnapshotMetaOf<TypeConfig>,
         snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
-        info!(databases = snapshot.staged.len(), last = ?meta.last_log_id, "install snapshot");
+        info!(databases = snapshot.catalog.databases.len(), last = ?meta.last_log_id, "install snapshot");
         self.install(meta, snapshot).await
     }
 

@@ -15,6 +15,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
+use super::hearing::Hearing;
 use super::identity::Identity;
 
 /// Largest message between nodes: a chunk entry is at most 1 MiB, so this leaves room for a batch of them.
@@ -69,6 +70,7 @@ pub(crate) type Peer = PeerClient<InterceptedService<Channel, Sign>>;
 pub(crate) struct Transport {
     identity: Arc<Identity>,
     connector: Arc<dyn Connector>,
+    hearing: Arc<Hearing>,
     /// In order, so that they are also closed in an order that repeats.
     channels: Mutex<BTreeMap<(String, Purpose), Channel>>,
 }
@@ -78,6 +80,7 @@ impl Transport {
         Self {
             identity,
             connector,
+            hearing: Arc::default(),
             channels: Mutex::default(),
         }
     }
@@ -103,6 +106,10 @@ impl Transport {
         let channel = self.connector.channel(endpoint);
         channels.insert((addr.to_owned(), purpose), channel.clone());
         Ok(channel)
+    }
+
+    pub(super) fn hearing(&self) -> &Arc<Hearing> {
+        &self.hearing
     }
 
     pub(crate) fn identity(&self) -> &Identity {

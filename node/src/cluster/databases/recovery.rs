@@ -8,21 +8,26 @@ use std::sync::Arc;
 use halite_log::{LogStore, MetaKey};
 use tracing::info;
 
+use super::incoming::left_by_earlier_runs;
 use super::opening::open;
 use crate::cluster::catalog::CatalogDatabase;
 use crate::cluster::state_machine::Shared;
 
 /// Brings every database of the catalog to the applied index, or leaves it to the tending task.
 pub(crate) async fn recover(shared: &Arc<Shared>) -> io::Result<()> {
+    shared.opener.remove_left_over_imports();
     let (present, dropped): (Vec<CatalogDatabase>, Vec<CatalogDatabase>) = {
         let catalog = shared.catalog.lock();
         let dropped = catalog.dropped().cloned().collect();
         (catalog.databases().cloned().collect(), dropped)
     };
     note_made_before(shared, &present).await?;
+    let incoming = left_by_earlier_runs(shared)?;
+    let here: Vec<_> = present.iter().chain(&incoming).cloned().collect();
+    shared.databases.note_incoming(incoming);
     for database in dropped {
         if shared.opener.is_made(database.id)? {
-            left_over(shared, &present, database).await?;
+            left_over(shared, &here, database).await?;
         }
     }
     for database in present {
@@ -36,10 +41,10 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> io::Result<()> {
 /// A crash has come between a drop and the removal of the files.
 async fn left_over(
     shared: &Arc<Shared>,
-    present: &[CatalogDatabase],
+    here: &[CatalogDatabase],
     dropped: CatalogDatabase,
 ) -> io::Result<()> {
-    let successor = present.iter().find(|d| d.name == dropped.name);
+    let successor = here.iter().find(|d| d.name == dropped.name);
     if let Some(successor) = successor
         && shared.opener.is_made(successor.id)?
     {
@@ -64,10 +69,7 @@ async fn note_made_before(shared: &Arc<Shared>, present: &[CatalogDatabase]) -> 
     {
         return Ok(());
     }
-    shared
-        .opener
-        .note_made(present.iter().map(|d| d.id))
-        .await?;
+    shared.opener.note_made(present).await?;
     note(&shared.log, key).await
 }
 

@@ -113,6 +113,9 @@ impl<D> Shut<D> {
 pub(crate) struct Slots<D> {
     pub(crate) slots: BTreeMap<u64, Slot<D>>,
     pub(crate) leaving: BTreeMap<u64, Leaving<D>>,
+    /// Databases whose files are here, and whose creation is not applied here yet: they come, or came, by page diff. Nobody finds them by
+    /// their name.
+    pub(crate) incoming: BTreeMap<u64, CatalogDatabase>,
 }
 
 impl<D> Default for Slots<D> {
@@ -120,11 +123,88 @@ impl<D> Default for Slots<D> {
         Self {
             slots: BTreeMap::new(),
             leaving: BTreeMap::new(),
+            incoming: BTreeMap::new(),
         }
     }
 }
 
 impl<D> Slots<D> {
+    /// A database whose creation is applied. One that came before keeps its slot. Others of its name that came before are given up, and those
+    /// of them that are open are returned.
+    pub(crate) fn add(&mut self, database: CatalogDatabase, now: Instant) -> Vec<D>
+    where
+        D: Clone,
+    {
+        self.incoming.remove(&database.id);
+        let (name, id) = (database.name.clone(), database.id);
+        let given_up = self.give_up(|other| other.name == name, now);
+        let slot = || Slot::Shut(Shut::new(database, now));
+        self.slots.entry(id).or_insert_with(slot);
+        given_up
+    }
+
+    /// Makes a slot for a database whose creation is committed, and not applied here. The caller has seen that the catalog knows neither it nor
+    /// its name. False if it has a slot, or if files of another one lie where its files belong.
+    pub(crate) fn welcome(&mut self, database: CatalogDatabase, now: Instant) -> bool {
+        let mut incoming = self.incoming.values();
+        let is_taken = self.leaving_of(&database.name).is_some()
+            || incoming.any(|other| other.name == database.name && other.id != database.id);
+        if is_taken || self.slots.contains_key(&database.id) {
+            return false;
+        }
+        self.incoming.insert(database.id, database.clone());
+        let shut = Shut::new(database, now);
+        self.slots.insert(shut.database.id, Slot::Shut(shut));
+        true
+    }
+
+    /// The catalog is that of a snapshot now. What came before its creation and is not `known` to it is given up; those that are open are returned.
+    pub(crate) fn settle_incoming(&mut self, known: impl Fn(u64) -> bool, now: Instant) -> Vec<D>
+    where
+        D: Clone,
+    {
+        self.incoming.retain(|id, _| !known(*id));
+        self.give_up(|_| true, now)
+    }
+
+    fn give_up(&mut self, which: impl Fn(&CatalogDatabase) -> bool, now: Instant) -> Vec<D>
+    where
+        D: Clone,
+    {
+        let strangers = self.incoming.extract_if(.., |_, database| which(database));
+        let strangers: Vec<_> = strangers.map(|(_, database)| database).collect();
+        let given_up = strangers.into_iter();
+        given_up
+            .filter_map(|database| self.leave(database, now))
+            .collect()
+    }
+
+    /// A database goes: nobody gets it any more. It is returned if it is open.
+    pub(crate) fn leave(&mut self, database: CatalogDatabase, now: Instant) -> Option<D>
+    where
+        D: Clone,
+    {
+        let mut retry = Retry::new(now);
+        let held = match self.slots.remove(&database.id) {
+            Some(Slot::Open(open)) => Some(open),
+            Some(Slot::Shut(shut)) => {
+                if shut.retry.due_at().is_none() {
+                    // Whoever opens it lets go of it first.
+                    retry.begin();
+                }
+                shut.held
+            }
+            None => None,
+        };
+        let leaving = Leaving {
+            retry,
+            held: held.clone(),
+            database,
+        };
+        self.leaving.insert(leaving.database.id, leaving);
+        held
+    }
+
     /// Databases whose files are open, or are being opened.
     pub(crate) fn in_use(&self) -> usize {
         let slots = self.slots.values().filter(|slot| match slot {

@@ -5,6 +5,7 @@ use tonic::Status;
 use tonic::metadata::MetadataValue;
 
 use super::{Acknowledged, Held, log_id_to_text};
+use crate::cluster::feature_level::{LevelMismatch, TOO_OLD_KEY};
 
 /// Set on the refusal of a node that was removed, so that it knows: the entry by which the refusing node knows.
 pub(super) const REMOVED_KEY: &str = "halite-removed";
@@ -62,6 +63,8 @@ pub(crate) enum MistakenIdentity {
     Stopped { node_id: u64, why: String },
     #[error("the call does not say who makes it: missing or malformed metadata key={key}")]
     Missing { key: &'static str },
+    #[error(transparent)]
+    Level(#[from] LevelMismatch),
 }
 
 impl MistakenIdentity {
@@ -86,6 +89,10 @@ impl MistakenIdentity {
                 if let Ok(said) = MetadataValue::try_from(said.to_string()) {
                     status.metadata_mut().insert(ACKNOWLEDGED_KEY, said);
                 }
+            }
+            Self::Level(LevelMismatch::Caller { level, .. }) => {
+                let level = MetadataValue::from(level.get());
+                status.metadata_mut().insert(TOO_OLD_KEY, level);
             }
             _ => {}
         }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::cluster::feature_level::Level;
 
 fn node(name: &str, id: u64, instance: &str) -> Identity {
     Identity::new(
@@ -6,6 +7,7 @@ fn node(name: &str, id: u64, instance: &str) -> Identity {
         id,
         instance.into(),
         format!("boot-of-{instance}"),
+        Levels::OURS,
     )
 }
 
@@ -17,6 +19,7 @@ fn another_start(of: &Identity) -> Identity {
         of.node_id,
         of.instance_id.clone(),
         "another-boot".into(),
+        Levels::OURS,
     );
     let cluster_id = known.cluster_id.as_deref().unwrap_or_default();
     again.learn(cluster_id, known.instances.clone(), known.at);
@@ -208,6 +211,34 @@ fn a_disk_that_was_put_back_is_refused_by_itself_and_by_others() {
     // Added again with an empty data directory, it owes nothing.
     one.learn("c", known(&[(1, "x"), (2, "z")]), at(1, 60));
     assert_eq!(one.check_candidate(2, Held::default()), Ok(()));
+}
+
+#[test]
+fn node_that_is_too_old_is_told_so_and_ends_for_members_alone() {
+    let one = node("a", 1, "x");
+    one.learn("c", known(&[(1, "x"), (2, "y")]), at(1, 2));
+    let mut two = node("a", 2, "y");
+    two.level = FeatureLevel::new(Levels::from_wire(1, 1));
+    two.learn("c", known(&[(1, "x"), (2, "y")]), at(1, 2));
+    assert_eq!(call(&two, 1, &one), Ok(2));
+    one.level.learn(Level::new(2));
+    let refused = call(&two, 1, &one).expect_err("it cannot read what is written");
+    two.note_refusal(&refused.to_status());
+    assert!(two.level.unfit().is_some());
+    // The same, found out by itself; a process that is not known to be the member is not believed.
+    let copy = another_start(&one);
+    copy.level.learn(Level::new(2));
+    let two = node("a", 2, "y");
+    two.learn("c", known(&[(1, "x"), (2, "y")]), at(1, 2));
+    assert_eq!(call(&one, 2, &two), Ok(1));
+    let mut old = two;
+    old.level = FeatureLevel::new(Levels::from_wire(1, 1));
+    let refused = call(&copy, 2, &old).expect_err("another process has to be asked first");
+    assert_eq!(refused, MistakenIdentity::NewProcess { node_id: 1 });
+    assert_eq!(old.level.unfit(), None);
+    let refused = call(&one, 2, &old).expect_err("the member writes what it cannot read");
+    assert!(matches!(refused, MistakenIdentity::Level(_)), "{refused}");
+    assert!(old.level.unfit().is_some());
 }
 
 #[test]

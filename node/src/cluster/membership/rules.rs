@@ -193,6 +193,8 @@ impl Standing {
     }
 
     fn allow(&self, after: &BTreeSet<u64>, force: bool) -> Result<(), Refusal> {
+        #[cfg(feature = "planted-bugs")]
+        let force = force || halite_planted::on(halite_planted::Bug::RemovalUnchecked);
         if force {
             return Ok(());
         }

@@ -130,7 +130,8 @@ impl Cluster {
         };
         warn!(
             to,
-            "a quorum does not answer in time for a primary: giving way"
+            answers_within_ms = self.timing().heartbeat_answer_ms,
+            "a quorum does not answer in time for a primary: giving way; an election-timeout has to be four round trips between nodes or more"
         );
         self.give_way_to(to).await;
     }

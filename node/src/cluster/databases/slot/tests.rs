@@ -142,3 +142,49 @@ fn a_database_takes_its_place_only_with_everything_that_passed_it() {
         assert_eq!(shut.hand_over(taken), expected, "{passed:?} {taken}");
     }
 }
+
+#[test]
+fn a_database_that_comes_before_its_creation_keeps_its_slot_when_it_is_created() {
+    let mut all = slots(&[(1, "a", Is::Open)], &[(5, "e")]);
+    assert!(all.welcome(database(9, "b"), at(0)));
+    // Once; and not where the files of another one are.
+    assert!(!all.welcome(database(9, "b"), at(0)));
+    assert!(!all.welcome(database(10, "b"), at(0)));
+    assert!(!all.welcome(database(11, "e"), at(0)));
+    all.slots.insert(9, Slot::Open("came"));
+    assert!(all.add(database(9, "b"), at(1)).is_empty());
+    assert!(matches!(all.slots[&9], Slot::Open("came")));
+    assert!(all.incoming.is_empty());
+    // One that is new gets a slot.
+    assert!(all.add(database(12, "c"), at(1)).is_empty());
+    assert!(matches!(all.slots[&12], Slot::Shut(_)));
+}
+
+#[test]
+fn a_database_that_came_and_is_not_created_goes_with_its_files() {
+    let welcome = || {
+        let mut all = slots(&[(1, "a", Is::Open)], &[]);
+        for (id, name) in [(9, "b"), (10, "c"), (11, "d")] {
+            assert!(all.welcome(database(id, name), at(0)));
+        }
+        all.slots.insert(9, Slot::Open("came"));
+        // Of an earlier run: it has files, and no slot.
+        all.slots.remove(&11);
+        all
+    };
+    let gone = |all: &Slots<&'static str>| all.leaving.keys().copied().collect::<Vec<_>>();
+    // Another one of its name comes: it waits until the files of the first are gone.
+    let mut all = welcome();
+    assert_eq!(all.add(database(6, "b"), at(0)), ["came"]);
+    assert_eq!(gone(&all), [9]);
+    assert!(matches!(all.begin(6, None), Begin::NotNow));
+    // A snapshot knows one of them.
+    let mut all = welcome();
+    assert!(all.settle_incoming(|id| id == 9, at(0)).is_empty());
+    assert_eq!(gone(&all), [10, 11]);
+    assert!(all.incoming.is_empty());
+    let mut all = welcome();
+    assert_eq!(all.settle_incoming(|id| id == 10, at(0)), ["came"]);
+    assert_eq!(gone(&all), [9, 11]);
+    assert!(all.slots.contains_key(&10));
+}
