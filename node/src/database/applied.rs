@@ -77,6 +77,11 @@ impl Health {
         }
     }
 
+    /// It does not pass by itself.
+    pub fn needs_repair(&self) -> bool {
+        matches!(self, Health::NeedsRepair { .. } | Health::Parked { .. })
+    }
+
     /// Reads may be served.
     pub fn readable(&self) -> bool {
         match self {

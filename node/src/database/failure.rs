@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use halite_proto::v1::{Error, ErrorCode, NodeAddress};
 
+/// After a write has waited in vain.
+const WAIT_AGAIN: Duration = Duration::from_millis(50);
+
 fn error(code: ErrorCode, message: impl Into<String>) -> Error {
     Error {
         code: code.into(),
@@ -45,6 +48,40 @@ pub(super) fn invalid(message: impl Into<String>) -> Error {
 /// The caller's time ran out before anything was written.
 pub(super) fn deadline_exceeded(message: impl Into<String>) -> Error {
     error(ErrorCode::DeadlineExceeded, message)
+}
+
+/// SQL whose time ran out while it ran.
+pub(super) fn ran_too_long(what: &str) -> Error {
+    deadline_exceeded(format!(
+        "the {what} ran longer than the call has time, and nothing of it was kept: give the call more time"
+    ))
+}
+
+/// SQL that nobody waits for any more. A word for the log: whoever asked is gone, or has said that it does not listen.
+pub(super) fn caller_gone() -> Error {
+    deadline_exceeded("the caller is gone, and nothing of the statement was kept")
+}
+
+/// A write whose time ran out while others were before it; it was not begun. Worth another try, if there is time for one.
+pub(super) fn waited_too_long() -> Error {
+    unavailable(
+        "the write waited too long for the ones before it",
+        WAIT_AGAIN,
+    )
+}
+
+/// The database is about to be dropped; nothing was written.
+pub(super) fn being_dropped() -> Error {
+    unavailable("the database is being dropped", WAIT_AGAIN)
+}
+
+/// The file cannot be opened for reading here.
+pub(super) fn not_readable(error: &dyn std::error::Error) -> Error {
+    let why = describe(error);
+    unavailable(
+        format!("the database cannot be opened for reading on this node: {why}"),
+        WAIT_AGAIN,
+    )
 }
 
 /// The file cannot be trusted.
@@ -108,4 +145,16 @@ pub(super) fn not_read_only() -> Error {
         sqlite_code: rusqlite::ffi::SQLITE_READONLY,
         ..error
     }
+}
+
+/// An error with its causes.
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

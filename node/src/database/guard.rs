@@ -3,22 +3,23 @@
 //! Owns the authorizer and the progress handler of one connection. It is armed while a caller's SQL is prepared or runs, and lets everything pass
 //! otherwise. Called by the lane and the reader threads.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use halite_proto::v1;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::ffi;
-use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization, TransactionOperation};
 
-use super::Host;
-
-mod pragma;
+use super::caller::Caller;
+use super::{Host, ReplyTo, failure, pragma};
 
 /// Virtual machine steps between two looks at the clock: some tens of microseconds.
 const STEPS_PER_LOOK: i32 = 2_000;
+const TEMPORARY: &str = "temporary tables, indexes, triggers and views are refused, since calls share connections: use WITH, or an ordinary table";
 
 /// Whose SQL a connection is being used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,44 +35,96 @@ pub(super) enum Mode {
     Vacuum = 3,
 }
 
+/// Whom SQL runs for, and until when.
+pub(super) struct Terms {
+    pub(super) deadline: Instant,
+    pub(super) caller: Caller,
+}
+
+impl Terms {
+    /// Those of a call.
+    pub(super) fn of_call(deadline: Instant, reply: &ReplyTo) -> Self {
+        Terms {
+            deadline,
+            caller: Caller::Call(reply.clone()),
+        }
+    }
+}
+
+/// Why SQL of a caller was interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Interruption {
+    /// Leadership is lost, or the database closes.
+    Stopped = 1,
+    Expired = 2,
+    CallerGone = 3,
+}
+
 /// What the authorizer says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Allow,
     /// The statement does nothing.
     Ignore,
     /// With what the caller is told.
-    Deny(String),
+    Deny(Refusal),
+}
+
+/// Why the authorizer refused a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Halite does not have it, and says what to do instead.
+    NotHere(String),
+    /// SQLite has nothing it could do either; these are its own words. They are an error of the code `SQLITE_ERROR`.
+    AsSqlite(String),
+}
+
+impl Verdict {
+    /// Halite does not have it.
+    pub(super) fn deny(why: impl Into<String>) -> Self {
+        Verdict::Deny(Refusal::NotHere(why.into()))
+    }
 }
 
 struct State {
     mode: AtomicU8,
-    refusal: Mutex<Option<String>>,
+    refusal: Mutex<Option<Refusal>>,
     started: Instant,
     /// Nanoseconds after `started`; `u64::MAX` for none.
     deadline: AtomicU64,
-    expired: AtomicBool,
+    caller: Mutex<Option<Caller>>,
+    /// Of the last armed run, as a number; 0 if it was not interrupted.
+    interruption: AtomicU8,
+    host: Arc<dyn Host>,
+    stop: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// See the module.
 #[derive(Clone)]
 pub(super) struct Guard {
     state: Arc<State>,
+    /// Whose connection it is. It may be gone: nobody waits for a guard to let go of it.
+    pager: Weak<halite_pager::Database>,
 }
 
 impl Guard {
-    /// Puts the guard on a connection. SQL of callers is interrupted when its deadline has passed or `stop` says so.
+    /// Puts the guard on a connection. SQL of callers is interrupted when its deadline has passed, its caller is gone, or `stop` says so.
     pub(super) fn install(
         connection: &mut Connection,
+        pager: &Arc<halite_pager::Database>,
         host: Arc<dyn Host>,
-        stop: impl Fn() -> bool + Send + 'static,
+        stop: impl Fn() -> bool + Send + Sync + 'static,
     ) -> rusqlite::Result<Guard> {
         let state = Arc::new(State {
             mode: AtomicU8::new(Mode::Own as u8),
             refusal: Mutex::new(None),
             started: host.now(),
             deadline: AtomicU64::new(u64::MAX),
-            expired: AtomicBool::new(false),
+            caller: Mutex::new(None),
+            interruption: AtomicU8::new(0),
+            host,
+            stop: Box::new(stop),
         });
         // Shadow tables and the schema are not written directly, whatever the authorizer misses.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
@@ -82,24 +135,43 @@ impl Guard {
         let progress = state.clone();
         connection.progress_handler(
             STEPS_PER_LOOK,
-            Some(move || progress.interrupt(&*host, &stop)),
+            Some(move || progress.interruption().is_some()),
         )?;
-        Ok(Guard { state })
+        let pager = Arc::downgrade(pager);
+        Ok(Guard { state, pager })
     }
 
-    /// Runs `work` with the connection armed for `mode` until `deadline`.
-    pub(super) fn armed<T>(&self, mode: Mode, deadline: Instant, work: impl FnOnce() -> T) -> T {
-        let nanos = deadline
+    /// Frames in the write-ahead log, and those of them that are in the file.
+    pub(super) fn wal(&self) -> (u32, u32) {
+        let state = self.pager.upgrade().and_then(|pager| pager.wal().ok());
+        state.map_or((0, 0), |state| (state.frames, state.copied_frames))
+    }
+
+    /// SQLite could make nothing of what it read.
+    pub(super) fn suspect(&self) {
+        if let Some(pager) = self.pager.upgrade() {
+            pager.suspect();
+        }
+    }
+
+    /// Runs `work` with the connection armed for `mode`, on these terms.
+    pub(super) fn armed<T>(&self, mode: Mode, terms: &Terms, work: impl FnOnce() -> T) -> T {
+        let nanos = terms
+            .deadline
             .saturating_duration_since(self.state.started)
             .as_nanos();
         self.state
             .deadline
             .store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.state.expired.store(false, Ordering::Relaxed);
+        self.state.interruption.store(0, Ordering::Relaxed);
+        *self.state.caller.lock() = Some(terms.caller.clone());
         self.state.refusal.lock().take();
         self.state.mode.store(mode as u8, Ordering::Relaxed);
         let result = work();
         self.disarm();
+        // What it leads to is let go of, not under the lock.
+        let caller = self.state.caller.lock().take();
+        drop(caller);
         result
     }
 
@@ -109,13 +181,29 @@ impl Guard {
     }
 
     /// What the authorizer refused last, and why.
-    pub(super) fn take_refusal(&self) -> Option<String> {
+    pub(super) fn take_refusal(&self) -> Option<Refusal> {
         self.state.refusal.lock().take()
     }
 
-    /// The last armed run was interrupted by its deadline.
-    pub(super) fn expired(&self) -> bool {
-        self.state.expired.load(Ordering::Relaxed)
+    /// Asked before each statement of an armed run: short ones, one after the other, are never interrupted within.
+    ///
+    /// # Errors
+    /// What the caller is told if nothing more may run for it.
+    pub(super) fn check(&self) -> Result<(), v1::Error> {
+        match self.state.over() {
+            None => Ok(()),
+            Some(why) => Err(why.told()),
+        }
+    }
+
+    /// What the caller is told of a statement that was interrupted.
+    pub(super) fn interrupted(&self) -> v1::Error {
+        match self.state.interruption.load(Ordering::Relaxed) {
+            2 => Interruption::Expired,
+            3 => Interruption::CallerGone,
+            _ => Interruption::Stopped,
+        }
+        .told()
     }
 }
 
@@ -137,28 +225,46 @@ impl State {
         }
     }
 
-    fn interrupt(&self, host: &dyn Host, stop: &impl Fn() -> bool) -> bool {
+    /// Whether what runs has to end now, and why.
+    fn interruption(&self) -> Option<Interruption> {
         if self.mode.load(Ordering::Relaxed) == Mode::Own as u8 {
-            return false;
+            return None;
         }
-        if stop() {
-            return true;
-        }
+        let why = match (self.stop)() {
+            true => Some(Interruption::Stopped),
+            false => self.over(),
+        };
+        self.interruption
+            .store(why.map_or(0, |why| why as u8), Ordering::Relaxed);
+        why
+    }
+
+    /// Whether the caller wants nothing more, and why. The one place that says so.
+    fn over(&self) -> Option<Interruption> {
         let deadline = self.deadline.load(Ordering::Relaxed);
-        let now = host
-            .now()
-            .saturating_duration_since(self.started)
-            .as_nanos();
-        let expired = deadline != u64::MAX && now >= u128::from(deadline);
-        if expired {
-            self.expired.store(true, Ordering::Relaxed);
+        let now = self.host.now();
+        let nanos = now.saturating_duration_since(self.started).as_nanos();
+        if deadline != u64::MAX && nanos >= u128::from(deadline) {
+            return Some(Interruption::Expired);
         }
-        expired
+        let caller = self.caller.lock();
+        let is_gone = caller.as_ref().is_some_and(Caller::is_gone);
+        is_gone.then_some(Interruption::CallerGone)
+    }
+}
+
+impl Interruption {
+    fn told(self) -> v1::Error {
+        match self {
+            Interruption::Stopped => failure::not_primary(None),
+            Interruption::Expired => failure::ran_too_long("statement"),
+            Interruption::CallerGone => failure::caller_gone(),
+        }
     }
 }
 
 fn judge(mode: Mode, context: &AuthContext<'_>) -> Verdict {
-    let deny = |why: &str| Verdict::Deny(why.to_owned());
+    let deny = |why: &str| Verdict::deny(why);
     match context.action {
         AuthAction::Attach { filename: "" } if mode == Mode::Vacuum => Verdict::Allow,
         AuthAction::Attach { .. } if mode == Mode::Vacuum => {
@@ -175,18 +281,17 @@ fn judge(mode: Mode, context: &AuthContext<'_>) -> Verdict {
             code: ffi::SQLITE_DETACH,
             ..
         } => deny("DETACH is refused: no other database can be attached"),
-        AuthAction::Transaction { .. } => deny(
-            "BEGIN, COMMIT and ROLLBACK are refused as SQL text: send the statements as one batch, or use a transaction",
-        ),
-        AuthAction::Savepoint { .. } if mode != Mode::Interactive => deny(
-            "SAVEPOINT, RELEASE and ROLLBACK TO are refused outside a transaction: use a transaction",
-        ),
+        AuthAction::Transaction { operation } => transaction_word(mode, operation),
+        AuthAction::Savepoint {
+            operation,
+            savepoint_name,
+        } if mode != Mode::Interactive => savepoint_word(operation, savepoint_name),
         AuthAction::CreateTempTable { .. }
         | AuthAction::CreateTempIndex { .. }
         | AuthAction::CreateTempTrigger { .. }
-        | AuthAction::CreateTempView { .. } => deny(
-            "temporary tables, indexes, triggers and views are refused: calls share connections",
-        ),
+        | AuthAction::CreateTempView { .. } => deny(TEMPORARY),
+        // `CREATE TABLE temp.t` is no temporary table to the authorizer, and adds to the schema of `temp` as the others do.
+        AuthAction::Insert { .. } if context.database_name == Some("temp") => deny(TEMPORARY),
         AuthAction::Insert { table_name } | AuthAction::Delete { table_name }
             if table_name.eq_ignore_ascii_case("sqlite_dbpage") =>
         {
@@ -212,5 +317,36 @@ fn judge(mode: Mode, context: &AuthContext<'_>) -> Verdict {
             pragma_value,
         } => pragma::judge(pragma_name, pragma_value),
         _ => Verdict::Allow,
+    }
+}
+
+/// What is said of a word that begins or ends a transaction. The transaction around a call is the node's: to the caller none is open, unless it has
+/// an interactive one.
+fn transaction_word(mode: Mode, operation: TransactionOperation) -> Verdict {
+    let as_sqlite = |words: &str| Verdict::Deny(Refusal::AsSqlite(words.to_owned()));
+    match (operation, mode) {
+        (TransactionOperation::Begin, Mode::Interactive) => {
+            as_sqlite("cannot start a transaction within a transaction")
+        }
+        (TransactionOperation::Begin, _) => Verdict::deny(
+            "BEGIN is refused as SQL text: send the statements as one batch, or use a transaction",
+        ),
+        (_, Mode::Interactive) => Verdict::deny(
+            "COMMIT and ROLLBACK are refused as SQL text: end the transaction by a call of its own",
+        ),
+        (TransactionOperation::Rollback, _) => {
+            as_sqlite("cannot rollback - no transaction is active")
+        }
+        _ => as_sqlite("cannot commit - no transaction is active"),
+    }
+}
+
+/// The same for savepoints outside of an interactive transaction: there are none.
+fn savepoint_word(operation: TransactionOperation, name: &str) -> Verdict {
+    match operation {
+        TransactionOperation::Begin => {
+            Verdict::deny("SAVEPOINT is refused outside a transaction: use a transaction")
+        }
+        _ => Verdict::Deny(Refusal::AsSqlite(format!("no such savepoint: {name}"))),
     }
 }

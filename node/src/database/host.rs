@@ -54,7 +54,7 @@ where
 
 /// A host as the archive wants it.
 #[derive(Clone)]
-struct HostThreads(Arc<dyn Host>);
+pub(crate) struct HostThreads(pub(crate) Arc<dyn Host>);
 
 impl Blocking for HostThreads {
     fn spawn(&self, job: BlockingJob) {

@@ -8,6 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use halite_ltx::Txid;
 use halite_pager::{Applier, CapturedTransaction, OpenOptions, PagerError, Writer};
 use halite_proto::v1;
 use prost::Message;
@@ -23,9 +24,9 @@ use super::{
     Leadership, Mark, OpenError, Proposer, Redo, WriteJob, failure, statement,
 };
 use catch_up::Rereading;
-use commit::{Told, Weight};
+use commit::{Told, Verdict, Weight};
 use gate::LaneGate;
-use inbox::{Gather, Inbox};
+use inbox::{Gather, Inbox, Sealed};
 use message::{Job, Ordered, PendingApply, Task, Work};
 use redo_spool::RedoSpool;
 use shared::Shared;
@@ -36,13 +37,16 @@ mod batch;
 mod catch_up;
 mod checkpoint;
 mod commit;
+mod damage;
 mod gate;
 pub(super) mod inbox;
 mod install;
 mod interactive;
+mod keep;
 pub(super) mod message;
 mod orphan;
 mod park;
+mod rebuild;
 mod redo;
 mod redo_spool;
 pub(super) mod shared;
@@ -81,8 +85,12 @@ struct Lane {
     /// The entry that the disk refuses.
     stuck: Option<PendingApply>,
     reread: Option<Rereading>,
+    /// What is in the file did not come from the log, and no copy of it is kept yet.
+    strange: bool,
     /// What a page diff has brought is not in the file yet.
     diff_unsaved: bool,
+    /// All pages are not looked at again before.
+    look_again_at: Option<Instant>,
     /// When the next step towards what is committed is due.
     retry_at: Option<Instant>,
     /// The entry that is being applied.
@@ -90,6 +98,8 @@ struct Lane {
     sessions: Sessions,
     last_timestamp_ms: i64,
     idle_at: Option<Instant>,
+    /// When it was last told that a checkpoint failed; `None` since one was made.
+    checkpoint_failed_at: Option<Instant>,
     /// An own entry that the quorum has and SQLite could not write: comes before everything else.
     unwritten: Option<Box<PendingApply>>,
 }
@@ -152,6 +162,7 @@ pub(super) fn open(
         inbox.clone(),
         shared.clone(),
         proposer.clone(),
+        options.window.clone(),
         options.entry_bytes_max,
         host.random(),
     ));
@@ -181,11 +192,14 @@ pub(super) fn open(
         unfinished: redone.unfinished,
         stuck: None,
         reread: None,
+        strange: redone.strange,
         diff_unsaved: false,
+        look_again_at: None,
         applying: None,
         sessions: redone.sessions,
         last_timestamp_ms: redone.last_timestamp_ms,
         idle_at: None,
+        checkpoint_failed_at: None,
         unwritten: None,
     };
     if redone.forked {
@@ -231,7 +245,7 @@ fn open_writer(
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     connection.execute_batch("PRAGMA foreign_keys = ON")?;
     let stop = inbox.clone();
-    let guard = Guard::install(connection, host.clone(), move || stop.interrupted())?;
+    let guard = Guard::install(connection, pager, host.clone(), move || stop.interrupted())?;
     gate.set_guard(guard.clone());
     Ok((writer, guard))
 }
@@ -264,6 +278,7 @@ impl Lane {
                 }
                 Work::Shutdown => return,
             }
+            self.look_into_suspicion();
             self.checkpoint_if_large();
         }
     }
@@ -315,6 +330,13 @@ impl Lane {
             Task::Resume { reply } => {
                 let _ = reply.send(self.resume());
             }
+            Task::Keep { keep, reply } => {
+                let _ = reply.send(self.keep(keep));
+            }
+            Task::SealIfBlank { reply } => {
+                // Nobody waiting for it: it goes away at once.
+                let _ = reply.send(self.seal_if_blank());
+            }
         }
     }
 
@@ -353,7 +375,7 @@ impl Lane {
         let pages = self
             .pager
             .snapshot()
-            .map_err(|error| failure::internal(apply::describe(&error)))?;
+            .map_err(|error| failure::internal(failure::describe(&error)))?;
         let state = v1::DatabaseState {
             txid: self.applied.position.txid.get(),
             checksum: self.applied.position.checksum.get(),
@@ -386,7 +408,17 @@ impl Lane {
         }
         let verdict = self
             .commit(Vec::new(), |lane| lane.writer.import(path))
-            .explained(|error| failure::invalid(apply::describe(&error)));
+            .explained(|error| failure::invalid(failure::describe(&error)));
+        if let Verdict::Committed(_) = verdict {
+            // The text may have another encoding now.
+            match self.pager.applier() {
+                Ok(applier) => self.applier = applier,
+                Err(error) => {
+                    tracing::error!(database = %self.spec.name, error = failure::describe(&error), "applier cannot be opened again")
+                }
+            }
+            self.renew_connections();
+        }
         let applied = self.applied;
         self.tell(verdict, Weight::ONE_CALL, move |told| {
             let _ = reply.send(match told {
@@ -399,6 +431,16 @@ impl Lane {
             });
         });
         self.retry_unwritten();
+    }
+
+    /// Takes no more writes, if no transaction was ever committed under this leadership or before it, and none is asked for. What is under way is
+    /// over when the lane comes to this; what it does not know the outcome of was begun under a leadership that has ended.
+    fn seal_if_blank(&self) -> Option<Sealed> {
+        let leadership = self.leadership?;
+        let is_blank = self.applied.position.txid == Txid::ZERO
+            && self.follow.is_fine()
+            && self.follow.lacks().is_none();
+        is_blank.then(|| self.inbox.seal(leadership)).flatten()
     }
 
     /// No table, index, view or trigger is in it.
@@ -450,6 +492,14 @@ impl Lane {
         self.writer = writer;
         self.guard = guard;
         Ok(())
+    }
+
+    /// Connections keep to the encoding of the text, and to much else, that they found when they were opened.
+    fn renew_connections(&mut self) {
+        if let Err(error) = self.reopen_writer() {
+            tracing::error!(database = %self.spec.name, error = failure::describe(&error), "writer cannot be opened again");
+        }
+        self.shared.next_generation();
     }
 
     /// Why nothing may be written now.

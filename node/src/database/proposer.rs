@@ -5,7 +5,7 @@ use std::io;
 
 use halite_proto::v1;
 
-use super::{CommittedLtx, DatabaseId, Mark, OnConfirmed};
+use super::{CommittedLtx, DatabaseId, Mark, OnConfirmed, Permit};
 
 /// Under which leadership the lane was opened; handed back with every proposal, never interpreted here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,12 +28,17 @@ pub struct NotProposed {
 pub trait Proposer: Send + Sync {
     /// Hands one entry to Raft, under `leadership` only: in any other term it must not enter the log.
     ///
-    /// Called on the lane thread, inside SQLite's commit. It may block for back-pressure (chunks of a large transaction come without a
-    /// pause) but must return when leadership is lost.
+    /// Called on the lane thread, inside SQLite's commit; must not block for long. `room` is what the entry takes of the
+    /// [`Window`](super::Window): kept until the entry is applied, or surely never will be.
     ///
     /// # Errors
     /// [`NotProposed`] if the entry surely never enters the log. When in doubt the answer is `Ok`.
-    fn propose(&self, leadership: Leadership, command: v1::Command) -> Result<(), NotProposed>;
+    fn propose(
+        &self,
+        leadership: Leadership,
+        command: v1::Command,
+        room: Permit,
+    ) -> Result<(), NotProposed>;
 
     /// Asks a quorum, after this call and never before, whether `leadership` is still the newest, and tells `waiter` within a bounded time:
     /// `Ok` if no other node can have been elected before this call. Never blocks. The waiter may be told on any thread.

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use halite_proto::v1;
 use parking_lot::{Condvar, Mutex};
 
+use super::guard::Terms;
 use super::reply::RoomWaiter;
 use super::{Database, DatabaseId, Host, ReplyTo, failure};
 use link::{Control, Link, Links, closing};
 use read::Read;
-use schedule::{Schedule, Terms, Work};
+use schedule::{Schedule, Work};
 
 mod link;
 mod read;
@@ -40,6 +41,12 @@ pub struct ReadJob {
     pub deadline: Instant,
     /// Where the answer goes; pieces of a large result in order, the last one without `more`.
     pub reply: ReplyTo,
+}
+
+impl ReadJob {
+    fn terms(&self) -> Terms {
+        Terms::of_call(self.deadline, &self.reply)
+    }
 }
 
 /// See the module.
@@ -265,7 +272,7 @@ impl Queue {
     fn next(&self, waiter: &Arc<dyn RoomWaiter>, wait: bool) -> Next {
         let mut state = self.state.lock();
         loop {
-            let terms = Terms {
+            let terms = schedule::Terms {
                 now: self.host.now(),
                 threads: state.threads,
                 lockstep: self.lockstep,
@@ -284,9 +291,21 @@ impl Queue {
             if !wait {
                 return Next::Nothing;
             }
+            let unused = match self.lockstep {
+                true => Vec::new(),
+                false => state.links.unused(self.host.now()),
+            };
+            if !unused.is_empty() {
+                // Closed by this thread, which nobody needs, and not under the lock.
+                drop(state);
+                drop(unused);
+                state = self.state.lock();
+                continue;
+            }
             state.idle += 1;
             self.settled.notify_all();
-            match state.schedule.next_end() {
+            let ends = [state.schedule.next_end(), state.links.next_unused()];
+            match ends.into_iter().flatten().min() {
                 Some(at) if !self.lockstep => {
                     self.wake.wait_until(&mut state, at);
                 }
@@ -329,7 +348,7 @@ impl Queue {
                 link = None;
                 continue;
             }
-            let surplus = link.and_then(|link| state.links.keep(database, link));
+            let surplus = link.and_then(|link| state.links.keep(database, link, self.host.now()));
             self.stopped(&mut state, database, long);
             drop(state);
             drop(surplus);

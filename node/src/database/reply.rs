@@ -5,19 +5,24 @@
 //! nothing of SQL.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use halite_proto::v1;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
 
 mod cut;
 
 /// Replies are cut, row by row, so that each part holds about this many bytes at most, unless a single row is larger. What is received at a time
 /// is no more than that either, so it bounds the messages of a stream.
 const PART_BYTES: usize = 1 << 20;
-/// Reads pause while this much waits for its receiver.
-const WAITING_BYTES_MAX: usize = 2 << 20;
+/// Reads pause while this much waits for its receiver, as it is in memory: one that stalls holds no more, and one message beside it.
+const WAITING_BYTES_MAX: usize = 256 << 10;
 /// Most bytes of a whole answer that is joined: less than a message between nodes may hold.
 const JOINED_BYTES_MAX: usize = 48 << 20;
 
@@ -47,6 +52,12 @@ pub struct CallResults {
 pub trait ReplySink: Send + Sync {
     /// Takes answers. Called on database threads: must not block.
     fn deliver(&self, replies: Vec<CallReply>);
+
+    /// Nobody waits for the answer to this call any more.
+    fn is_gone(&self, token: u64) -> bool;
+
+    /// Resolves when nobody waits for any answer any more.
+    fn gone(self: Arc<Self>) -> BoxFuture<'static, ()>;
 
     /// The same number for all sinks that lead to one receiver: reads of one receiver wait for each other.
     fn receiver(&self) -> usize {
@@ -195,6 +206,20 @@ impl ReplySink for OneshotSink {
         }
     }
 
+    fn is_gone(&self, _token: u64) -> bool {
+        let slot = self.slot.lock();
+        slot.as_ref()
+            .is_none_or(|joining| joining.sender.is_closed())
+    }
+
+    fn gone(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        let closed = move |cx: &mut Context<'_>| match &mut *self.slot.lock() {
+            Some(joining) => joining.sender.poll_closed(cx),
+            None => Poll::Ready(()),
+        };
+        poll_fn(closed).boxed()
+    }
+
     fn room(&self, _waiter: &Arc<dyn RoomWaiter>) -> Room {
         match &*self.slot.lock() {
             Some(joining) if !joining.sender.is_closed() => Room::Some,
@@ -234,6 +259,7 @@ pub fn replies(pieces_max: usize) -> (Arc<dyn ReplySink>, ReplyReceiver) {
         pieces_max,
         state: Mutex::new(QueueState::default()),
         arrived: Notify::new(),
+        gone: CancellationToken::new(),
     });
     (queue.clone(), ReplyReceiver { queue })
 }
@@ -242,6 +268,8 @@ struct Queue {
     pieces_max: usize,
     state: Mutex<QueueState>,
     arrived: Notify,
+    /// The receiver is gone.
+    gone: CancellationToken,
 }
 
 #[derive(Default)]
@@ -270,6 +298,14 @@ impl ReplySink for Queue {
         }
         drop(state);
         self.arrived.notify_one();
+    }
+
+    fn is_gone(&self, _token: u64) -> bool {
+        self.gone.is_cancelled()
+    }
+
+    fn gone(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        self.gone.clone().cancelled_owned().boxed()
     }
 
     fn room(&self, waiter: &Arc<dyn RoomWaiter>) -> Room {
@@ -334,6 +370,7 @@ fn wake(waiter: Option<Weak<dyn RoomWaiter>>, state: MutexGuard<'_, QueueState>)
 
 impl Drop for ReplyReceiver {
     fn drop(&mut self) {
+        self.queue.gone.cancel();
         let mut state = self.queue.state.lock();
         state.closed = true;
         state.waiting.clear();

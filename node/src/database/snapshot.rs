@@ -59,7 +59,7 @@ impl DatabaseSnapshot {
         if self.state.page_count == 0 {
             return Ok(0);
         }
-        let mut encoder = self.encoder(out)?;
+        let mut encoder = self.encoder(out, Txid::new(self.state.txid))?;
         let mut theirs = theirs.into_iter();
         let mut page = Vec::new();
         let mut written = 0;
@@ -71,10 +71,16 @@ impl DatabaseSnapshot {
         Ok(written)
     }
 
-    /// The same piece by piece, for a receiver that may be slow.
-    pub fn into_diff(self, theirs: Vec<u64>) -> PageDiff {
+    /// The same piece by piece, for a receiver that may be slow. One that goes by what comes with the LTX takes an LTX of any pages
+    /// (`any_pages`), also of a database of one transaction; others need all of them then.
+    pub fn into_diff(self, theirs: Vec<u64>, any_pages: bool) -> PageDiff {
+        let mut txid = Txid::new(self.state.txid);
+        if any_pages {
+            txid = txid.max(PageDiff::TXID_OF_ANY_PAGES);
+        }
         PageDiff {
             snapshot: self,
+            txid,
             theirs,
             out: Buffer::default(),
             encoder: None,
@@ -84,8 +90,7 @@ impl DatabaseSnapshot {
         }
     }
 
-    fn encoder<W: io::Write>(&self, out: W) -> io::Result<Encoder<W>> {
-        let txid = Txid::new(self.state.txid);
+    fn encoder<W: io::Write>(&self, out: W, txid: Txid) -> io::Result<Encoder<W>> {
         let (pages, at) = (self.state.page_count, self.timestamp_ms);
         let header = Header::new(self.pages.page_size(), pages, txid, txid, at);
         Encoder::new(out, header).map_err(io::Error::other)
@@ -153,6 +158,8 @@ impl DatabaseSnapshot {
 /// The pages in which a receiver differs, as one LTX that is made piece by piece.
 pub struct PageDiff {
     snapshot: DatabaseSnapshot,
+    /// What the header of the LTX says.
+    txid: Txid,
     theirs: Vec<u64>,
     out: Buffer,
     /// `None` before the first piece.
@@ -163,6 +170,9 @@ pub struct PageDiff {
 }
 
 impl PageDiff {
+    /// The format takes a file of transaction 1 for a whole database. One of any later transaction may hold any pages.
+    pub(crate) const TXID_OF_ANY_PAGES: Txid = Txid::new(2);
+
     /// Position, size and idempotency outcomes that the diff leads to.
     pub fn state(&self) -> &v1::DatabaseState {
         &self.snapshot.state
@@ -182,7 +192,7 @@ impl PageDiff {
                 Some(encoder) => encoder,
                 None => self
                     .encoder
-                    .insert(self.snapshot.encoder(self.out.clone())?),
+                    .insert(self.snapshot.encoder(self.out.clone(), self.txid)?),
             };
             let (page, written) = (&mut self.page, &mut self.written);
             self.snapshot

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use halite_ltx::PageSize;
+use halite_ltx::{Checksum, PageSize};
 use halite_pager::Disk;
 use halite_proto::v1;
 
-use super::{CommittedLog, Host, Mark, SystemHost, Transactions};
+use super::{CommittedLog, Host, Mark, SystemHost, Transactions, Window};
 
 /// Number of a database in the catalog: never used twice in one cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +55,8 @@ pub struct Redo {
     pub entries: Transactions,
     /// TXID of K, the checkpoint begun last: the database had reached it. A page diff leads there without the log.
     pub reached: u64,
+    /// Checksum at K: the file may hold that, whatever the log leads to.
+    pub target: Option<Checksum>,
     /// The newest transaction up to M that is known to be committed: the redo has to lead there.
     pub committed: Option<Mark>,
     /// M itself.
@@ -70,6 +72,7 @@ impl Redo {
             checkpoint: None,
             entries: Box::new(std::iter::empty()),
             reached: 0,
+            target: None,
             committed: None,
             to: 0,
             log: None,
@@ -92,6 +95,8 @@ pub struct DatabaseOptions {
     pub gather_max: Duration,
     /// An entry of the log carries at most this many bytes of LTX; a larger transaction comes in chunks of this size. At least 1.
     pub entry_bytes_max: usize,
+    /// What large transactions have on their way at most; shared by all databases of a node.
+    pub window: Window,
     /// Write jobs that may wait for the lane; more are refused as unavailable.
     pub queued_jobs_max: usize,
     /// Time, randomness and threads.
@@ -108,6 +113,7 @@ impl Default for DatabaseOptions {
             batch_work_max: Duration::from_millis(20),
             gather_max: Duration::from_millis(1),
             entry_bytes_max: 1 << 20,
+            window: Window::default(),
             queued_jobs_max: 65_536,
             host: SystemHost::shared(),
             disk: None,

@@ -2,6 +2,8 @@
 //!
 //! Called by the lane and the reader threads, with the connection's guard armed. Knows nothing of transactions or batches.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use halite_pager::{Cursor, Prepared};
 use halite_proto::v1;
@@ -9,8 +11,8 @@ use rusqlite::limits::Limit;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Row, Statement, ffi};
 
-use super::failure;
-use super::guard::Guard;
+use super::guard::{Guard, Refusal};
+use super::{failure, pragma};
 
 /// SQL longer than this is not kept prepared.
 const CACHED_SQL_MAX: usize = 16 << 10;
@@ -18,6 +20,13 @@ const CACHED_SQL_MAX: usize = 16 << 10;
 const VALUE_OVERHEAD: usize = 16;
 /// Largest value of a caller's SQL: SQLite refuses a larger one before it takes memory for it.
 pub(super) const VALUE_BYTES_MAX: i32 = 32 << 20;
+/// What SQLite says when a connection that is older than an import finds text of another encoding. Callers cannot attach anything.
+const ANOTHER_ENCODING: &str = "attached databases must use the same text encoding";
+/// The lane has connections opened anew as soon as the import is visible.
+const RENEWED_SOON: Duration = Duration::from_millis(20);
+/// Until another node may lead whose file is sound.
+const MADE_ROOM_SOON: Duration = Duration::from_millis(500);
+const DAMAGED: &str = "a page of the database file on this node is not what was committed: a node whose copy is sound takes over, if there is one";
 /// Largest row that is handed out. It travels in one message, which may hold 64 MiB.
 const ROW_BYTES_MAX: usize = 48 << 20;
 
@@ -27,11 +36,15 @@ pub(super) fn open(
     guard: &Guard,
     statement: &v1::Statement,
 ) -> Result<Cursor, (Box<Connection>, v1::Error)> {
-    let cached = match is_kept(statement) {
+    let cached = match guard.check().and_then(|()| is_kept(statement)) {
         Ok(cached) => cached,
         Err(error) => return Err((connection, error)),
     };
-    let mut cursor = Cursor::open(connection, &statement.sql, cached)
+    let sql = match pragma::in_effect(&connection, guard, &statement.sql) {
+        Ok(sql) => sql,
+        Err(error) => return Err((connection, error)),
+    };
+    let mut cursor = Cursor::open(connection, &sql, cached)
         .map_err(|(connection, error)| (connection, explain(error, guard)))?;
     let bound = arguments(cursor.statement(), statement).and_then(|arguments| {
         arguments
@@ -51,9 +64,11 @@ fn prepare<'c>(
     guard: &Guard,
     statement: &v1::Statement,
 ) -> Result<Prepared<'c>, v1::Error> {
+    guard.check()?;
     let cached = is_kept(statement)?;
+    let sql = pragma::in_effect(connection, guard, &statement.sql)?;
     let mut prepared =
-        Prepared::new(connection, &statement.sql, cached).map_err(|error| explain(error, guard))?;
+        Prepared::new(connection, &sql, cached).map_err(|error| explain(error, guard))?;
     let arguments = arguments(&prepared, statement).map_err(|error| error.explained(guard))?;
     for (index, value) in arguments {
         prepared
@@ -66,6 +81,12 @@ fn prepare<'c>(
 /// Whether a statement is kept prepared. Those whose meaning depends on who asks never are, since the authorizer is asked when they are prepared
 /// only.
 fn is_kept(statement: &v1::Statement) -> Result<bool, v1::Error> {
+    if let Some(offset) = statement.sql.find('\0') {
+        // SQLite would take it for the end.
+        return Err(failure::invalid(format!(
+            "the SQL text holds a NUL character offset={offset}: bind it as a parameter, or write char(0)"
+        )));
+    }
     let keyword = first_keyword(&statement.sql);
     if keyword.is_empty() {
         return Err(failure::invalid("the SQL text holds no statement"));
@@ -169,7 +190,7 @@ pub(super) fn run(
         .set_limit(Limit::SQLITE_LIMIT_LENGTH, value_bytes_max)
         .map_err(|error| explain(error, guard))?;
     let mut prepared = prepare(connection, guard, statement)?;
-    let read_only = prepared.readonly();
+    let read_only = only_reads(&prepared, &statement.sql);
     let total_before = connection.total_changes();
     let mut result = v1::StatementResult {
         columns: columns(&prepared),
@@ -177,7 +198,11 @@ pub(super) fn run(
     };
     let width = prepared.column_count();
     let mut rows = prepared.raw_query();
-    while let Some(row) = rows.next().map_err(|error| explain(error, guard))? {
+    while let Some(row) = rows.next().map_err(|error| match full(&error) {
+        // Nothing is wrong with the disk.
+        true if is_out_of_rowids(connection) => failure::sql(error.to_string(), ffi::SQLITE_FULL),
+        _ => explain(error, guard),
+    })? {
         let (row, bytes) = read_row(row, width)?;
         *budget = budget.checked_sub(bytes).ok_or_else(|| {
             failure::invalid(
@@ -192,6 +217,25 @@ pub(super) fn run(
         result.rows_affected = connection.changes();
     }
     Ok(Ran { result, read_only })
+}
+
+fn full(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code == Some(ffi::SQLITE_FULL)
+}
+
+/// A table with AUTOINCREMENT has had the largest rowid there is, which SQLite tells as it tells a full disk.
+fn is_out_of_rowids(connection: &Connection) -> bool {
+    let used_up = "SELECT 1 FROM sqlite_sequence WHERE seq = 9223372036854775807";
+    connection
+        .prepare(used_up)
+        .and_then(|mut used_up| used_up.exists(()))
+        .unwrap_or(false)
+}
+
+/// It cannot change the database. EXPLAIN counts as what it explains to SQLite, and never runs it.
+pub(super) fn only_reads(prepared: &Statement<'_>, sql: &str) -> bool {
+    (prepared.readonly() || prepared.is_explain() != 0) && !pragma::is_optimize(sql)
 }
 
 /// Names of the result columns.
@@ -270,16 +314,26 @@ pub(super) fn explain(error: rusqlite::Error, guard: &Guard) -> v1::Error {
         }
         other => return failure::invalid(other.to_string()),
     };
-    if let Some(why) = guard.take_refusal() {
-        return failure::invalid(why);
+    match guard.take_refusal() {
+        Some(Refusal::NotHere(why)) => return failure::invalid(why),
+        Some(Refusal::AsSqlite(words)) => return failure::sql(words, ffi::SQLITE_ERROR),
+        None => {}
+    }
+    if message.starts_with(ANOTHER_ENCODING) {
+        return failure::unavailable(
+            "the text of the database has another encoding since a moment, and the connection is opened anew",
+            RENEWED_SOON,
+        );
     }
     match code & 0xff {
-        ffi::SQLITE_INTERRUPT if guard.expired() => {
-            failure::deadline_exceeded("the statement ran longer than its deadline allows")
-        }
-        ffi::SQLITE_INTERRUPT => failure::not_primary(None),
+        ffi::SQLITE_INTERRUPT => guard.interrupted(),
         ffi::SQLITE_FULL => failure::disk_full(code),
-        ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB => failure::corrupt(message),
+        ffi::SQLITE_TOOBIG => failure::sql(format!("{message}: bytes_max={VALUE_BYTES_MAX}"), code),
+        ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB => {
+            guard.suspect();
+            failure::corrupt(message)
+        }
+        _ if code == ffi::SQLITE_IOERR_DATA => failure::unavailable(DAMAGED, MADE_ROOM_SOON),
         ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN | ffi::SQLITE_NOMEM | ffi::SQLITE_PROTOCOL => {
             v1::Error {
                 sqlite_code: code,
@@ -296,14 +350,6 @@ fn is_cacheable(keyword: &str) -> bool {
     ]
     .iter()
     .any(|cacheable| keyword.eq_ignore_ascii_case(cacheable))
-}
-
-/// The statement inserts, or may: its rowid is of interest.
-pub(super) fn is_insert(sql: &str) -> bool {
-    let keyword = first_keyword(sql);
-    ["insert", "replace", "with"]
-        .iter()
-        .any(|insert| keyword.eq_ignore_ascii_case(insert))
 }
 
 /// The statement cannot run inside a transaction.

@@ -8,13 +8,11 @@ use std::time::{Duration, Instant};
 use halite_proto::v1;
 use tokio::sync::oneshot;
 
+use super::caller::Caller;
 use super::failure;
 use super::lane::inbox::Inbox;
 use super::lane::message::{Job, Step};
 use super::write_job::CallKey;
-
-/// How long an interactive transaction may hold the lane: other writers wait meanwhile.
-pub const TRANSACTION_MAX: Duration = Duration::from_secs(5);
 
 /// What a caller asks for when it begins a transaction.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +23,7 @@ pub struct TransactionOptions {
     pub answered_below: u64,
     /// Until when to wait for the lane.
     pub wait_until: Instant,
-    /// How long the transaction may take once begun; at most [`TRANSACTION_MAX`].
+    /// How long the transaction may take once begun: it holds the lane, and other writers wait meanwhile.
     pub duration_max: Duration,
 }
 
@@ -91,8 +89,14 @@ impl Transaction {
         statement: v1::Statement,
     ) -> Result<v1::StatementResult, TransactionFailure> {
         let (reply, result) = oneshot::channel();
-        self.inbox
-            .push_step(self.id, Step::Statement { statement, reply });
+        // A future that is dropped lets go of it.
+        let (caller, _here) = Caller::of_step();
+        let step = Step::Statement {
+            statement,
+            caller,
+            reply,
+        };
+        self.inbox.push_step(self.id, step);
         self.note(result.await)
     }
 
@@ -102,7 +106,9 @@ impl Transaction {
     /// [`TransactionFailure`]; a violated deferred constraint leaves the transaction open, everything else ends it.
     pub async fn commit(&mut self) -> Result<Committed, TransactionFailure> {
         let (reply, result) = oneshot::channel();
-        self.inbox.push_step(self.id, Step::Commit { reply });
+        let (caller, _here) = Caller::of_step();
+        self.inbox
+            .push_step(self.id, Step::Commit { caller, reply });
         let committed = self.note(result.await)?;
         self.ended = true;
         Ok(committed)

@@ -5,6 +5,7 @@ use std::time::Instant;
 use halite_proto::v1;
 
 use super::ReplyTo;
+use super::guard::Terms;
 
 /// The idempotency key of a write: one client for as long as it lives, and one of its calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +30,14 @@ pub struct WriteJob {
     pub deadline: Instant,
     /// An earlier try may have reached the cluster.
     pub retry: bool,
+    /// SQL of it ran here before, and was rolled back with the transaction it was part of.
+    pub begun: bool,
     /// Where the answer goes.
     pub reply: ReplyTo,
+}
+
+impl WriteJob {
+    pub(super) fn terms(&self) -> Terms {
+        Terms::of_call(self.deadline, &self.reply)
+    }
 }

@@ -8,8 +8,9 @@ use halite_pager::{Applier, ApplyError as PagerApplyError, ApplyTarget, CommitOu
 use super::Lane;
 use super::message::PendingApply;
 use crate::database::error::is_damage;
+use crate::database::failure::describe;
 use crate::database::follow::OnEntry;
-use crate::database::{Applied, ApplyError, CommittedLtx};
+use crate::database::{Applied, ApplyError, CommittedLtx, PageSourceError};
 
 /// Why pages were not applied.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,16 @@ pub(super) enum PagesError {
     Decode(#[from] DecodeError),
     #[error("{0}")]
     Mismatch(String),
+}
+
+impl From<PageSourceError> for PagesError {
+    fn from(error: PageSourceError) -> Self {
+        match error {
+            PageSourceError::Decode(error) => PagesError::Decode(error),
+            PageSourceError::Mismatch(why) => PagesError::Mismatch(why),
+            PageSourceError::Io(_) => PagesError::Mismatch(error.to_string()),
+        }
+    }
 }
 
 impl PagesError {
@@ -121,7 +132,12 @@ impl Lane {
         let applied = apply_entry(&mut self.applier, &entry.ltx);
         self.applying = None;
         match applied {
-            Ok(()) => self.finish(entry),
+            Ok(()) => {
+                if self.applier.take_encoding_change() {
+                    self.renew_connections();
+                }
+                self.finish(entry);
+            }
             Err(error) if error.may_pass() => {
                 let why = format!(
                     "a committed transaction cannot be written here: {}",
@@ -176,16 +192,4 @@ impl Lane {
         self.shared.applied.send_replace(self.applied);
         let _ = reply.send(Ok(()));
     }
-}
-
-/// An error with its causes.
-pub(super) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -16,7 +16,7 @@ use super::commit::{Told, Verdict, Weight};
 use crate::database::guard::Mode;
 use crate::database::reply::{CallResults, Deliveries};
 use crate::database::sessions::{ENTRY_ROWS_BYTES_MAX, Lookup, outcome};
-use crate::database::{CallKey, WriteJob, failure, statement};
+use crate::database::{CallKey, WriteJob, failure, pragma, statement};
 
 /// Jobs in one batch.
 pub(super) const BATCH_JOBS_MAX: usize = 1024;
@@ -24,7 +24,7 @@ pub(super) const BATCH_JOBS_MAX: usize = 1024;
 pub(super) const RESULT_BYTES_MAX: usize = 32 << 20;
 
 /// What a job has come to so far.
-enum Outcome {
+pub(super) enum Outcome {
     /// It ran a statement that is not read-only.
     Wrote(Vec<v1::StatementResult>),
     Read(Vec<v1::StatementResult>),
@@ -35,9 +35,9 @@ enum Outcome {
     Twin(usize),
 }
 
-struct Entry {
-    job: WriteJob,
-    outcome: Outcome,
+pub(super) struct Entry {
+    pub(super) job: WriteJob,
+    pub(super) outcome: Outcome,
 }
 
 /// What became of a list of jobs.
@@ -79,10 +79,10 @@ impl Lane {
         let mut places: HashMap<CallKey, usize> = HashMap::new();
         let mut entries: Vec<Entry> = Vec::with_capacity(jobs.len());
         let mut jobs = jobs.into_iter();
-        while let Some(job) = jobs.next() {
+        while let Some(mut job) = jobs.next() {
             let outcome = match self.answer_known(&job, &entries, &places) {
                 Some(outcome) => outcome,
-                None => self.run_job(&job),
+                None => self.run_job(&mut job),
             };
             if self.writer_is_idle() {
                 return self.without(Entry { job, outcome }, entries, jobs.collect());
@@ -119,7 +119,7 @@ impl Lane {
     }
 
     /// Answers jobs that wrote nothing, when what they saw is confirmed.
-    fn answer_confirmed(&self, entries: Vec<Entry>) {
+    pub(super) fn answer_confirmed(&self, entries: Vec<Entry>) {
         self.tell(Verdict::NothingWritten, weight(&entries), |told| {
             answer(entries, told);
         });
@@ -133,9 +133,11 @@ impl Lane {
         places: &HashMap<CallKey, usize>,
     ) -> Option<Outcome> {
         if job.deadline <= self.host.now() {
-            return Some(Outcome::Failed(failure::deadline_exceeded(
-                "the write waited too long for the ones before it",
-            )));
+            return Some(Outcome::Failed(if job.begun {
+                failure::ran_too_long("call")
+            } else {
+                failure::waited_too_long()
+            }));
         }
         let key = job.key.as_ref()?;
         #[cfg(feature = "planted-bugs")]
@@ -167,14 +169,15 @@ impl Lane {
     }
 
     /// Runs a job inside its savepoint; the savepoint is gone afterwards, and so is what a failed job did.
-    fn run_job(&mut self, job: &WriteJob) -> Outcome {
+    pub(super) fn run_job(&mut self, job: &mut WriteJob) -> Outcome {
+        job.begun = true;
         if job.statements.is_empty() {
             return Outcome::Failed(failure::invalid("the call holds no statement"));
         }
         if let Err(error) = self.own("SAVEPOINT job") {
             return Outcome::Failed(self.explain(error));
         }
-        let ran = self.guard.armed(Mode::Caller, job.deadline, || {
+        let ran = self.guard.armed(Mode::Caller, &job.terms(), || {
             run_statements(self, &job.statements)
         });
         let end = match &ran {
@@ -187,7 +190,7 @@ impl Lane {
         };
         match (ran, end) {
             (Err(error), _) => Outcome::Failed(self.tell_primary(error)),
-            (Ok(_), Err(error)) => Outcome::Failed(self.explain(error)),
+            (Ok(_), Err(error)) => Outcome::Failed(at_the_end(job, self.explain(error))),
             (Ok((results, true)), Ok(())) => Outcome::Wrote(results),
             (Ok((results, false)), Ok(())) => Outcome::Read(results),
         }
@@ -232,8 +235,8 @@ impl Lane {
         if let [_] = entries.as_slice() {
             let error = self.explain(error);
             let failed = |Entry { job, .. }| Entry {
+                outcome: Outcome::Failed(at_the_end(&job, error.clone())),
                 job,
-                outcome: Outcome::Failed(error.clone()),
             };
             self.answer_confirmed(entries.into_iter().map(failed).collect());
             return Attempt::Answered;
@@ -251,6 +254,9 @@ impl Lane {
         if let Some(outcome) = self.answer_known(&job, &[], &HashMap::new()) {
             return self.answer_confirmed(vec![Entry { job, outcome }]);
         }
+        if pragma::without_foreign_keys(&job.statements) {
+            return self.rebuild(job);
+        }
         let mut entries = vec![Entry {
             job,
             outcome: Outcome::Wrote(vec![v1::StatementResult::default()]),
@@ -258,7 +264,7 @@ impl Lane {
         let job = &entries[0].job;
         let mut budget = RESULT_BYTES_MAX;
         let verdict = self.commit(outcomes(&entries), |lane| {
-            lane.guard.armed(Mode::Vacuum, job.deadline, || {
+            lane.guard.armed(Mode::Vacuum, &job.terms(), || {
                 let (connection, guard) = (lane.connection(), &lane.guard);
                 statement::run(connection, guard, &job.statements[0], &mut budget).map(drop)
             })
@@ -275,16 +281,26 @@ impl Lane {
     }
 }
 
+/// An error that none of a job's statements is to blame for.
+pub(super) fn at_the_end(job: &WriteJob, error: v1::Error) -> v1::Error {
+    v1::Error {
+        statement_index: job.statements.len() as u32,
+        ..error
+    }
+}
+
 /// Runs the statements of one job; also says whether one was not read-only.
 fn run_statements(
     lane: &Lane,
     statements: &[v1::Statement],
 ) -> Result<(Vec<v1::StatementResult>, bool), v1::Error> {
+    pragma::check_effect(statements)?;
     let connection = lane.connection();
     let mut budget = RESULT_BYTES_MAX;
+    // The connection remembers the rowid of earlier jobs.
+    halite_pager::forget_last_insert_rowid(connection);
     let mut results = Vec::with_capacity(statements.len());
     let mut wrote = false;
-    let mut rowid = 0;
     for (index, text) in statements.iter().enumerate() {
         let mut ran =
             statement::run(connection, &lane.guard, text, &mut budget).map_err(|error| {
@@ -293,11 +309,7 @@ fn run_statements(
                     ..error
                 }
             })?;
-        // The connection remembers the rowid of earlier jobs: only one that this job inserted is told.
-        if ran.result.rows_affected > 0 && statement::is_insert(&text.sql) {
-            rowid = connection.last_insert_rowid();
-        }
-        ran.result.last_insert_rowid = rowid;
+        ran.result.last_insert_rowid = connection.last_insert_rowid();
         wrote |= !ran.read_only;
         results.push(ran.result);
     }
@@ -305,7 +317,7 @@ fn run_statements(
 }
 
 /// The outcomes that travel with the entry, by client.
-fn outcomes(entries: &[Entry]) -> Vec<v1::SessionOutcomes> {
+pub(super) fn outcomes(entries: &[Entry]) -> Vec<v1::SessionOutcomes> {
     let mut clients: BTreeMap<[u8; 16], v1::SessionOutcomes> = BTreeMap::new();
     let mut room = ENTRY_ROWS_BYTES_MAX;
     for entry in entries {
@@ -325,7 +337,7 @@ fn outcomes(entries: &[Entry]) -> Vec<v1::SessionOutcomes> {
 }
 
 /// What these jobs hold while they wait for the quorum's word.
-fn weight(entries: &[Entry]) -> Weight {
+pub(super) fn weight(entries: &[Entry]) -> Weight {
     let bytes = |outcome: &Outcome| match outcome {
         Outcome::Wrote(results) | Outcome::Read(results) => {
             results.iter().map(v1::StatementResult::encoded_len).sum()
@@ -339,7 +351,7 @@ fn weight(entries: &[Entry]) -> Weight {
 }
 
 /// Answers everybody, one hand-over per sink.
-fn answer(entries: Vec<Entry>, told: Told) {
+pub(super) fn answer(entries: Vec<Entry>, told: Told) {
     let raft_index = match told {
         Told::Stands(raft_index) => raft_index,
         _ => 0,

@@ -9,7 +9,6 @@ use std::io;
 use tokio::sync::oneshot;
 
 use super::Lane;
-use super::apply::describe;
 use super::message::{PendingApply, Told};
 use super::redo;
 use crate::database::follow::{OnEntry, RETRY_LONGEST};
@@ -71,17 +70,19 @@ impl Lane {
 
     /// Brings the file to where the log says it was: when it was tried at the start, the disk refused.
     fn redo_again(&mut self) -> Step {
+        if self.unfinished.is_none() {
+            return Step::Done;
+        }
+        self.put_aside();
         let Some(spool) = &self.unfinished else {
             return Step::Done;
         };
         match redo::apply(&mut self.applier, self.applied, spool) {
             Ok(()) => {
                 self.unfinished = None;
+                self.strange = false;
                 // A connection reads the file when it is opened, and what it read then may be half of the truth.
-                if let Err(error) = self.reopen_writer() {
-                    tracing::error!(database = %self.spec.name, error = describe(&error), "writer cannot be opened again");
-                }
-                self.shared.next_generation();
+                self.renew_connections();
                 Step::Done
             }
             Err(error) => {
@@ -254,6 +255,10 @@ impl Lane {
         };
         if trouble.is_empty() {
             self.leadership = Some(leadership);
+        } else if self.follow.health().needs_repair() {
+            self.take_no_writes(format!(
+                "the database needs repair, `halite status` says what to do: {trouble}"
+            ));
         } else {
             self.take_no_writes(trouble);
         }

@@ -7,11 +7,13 @@ use halite_pager::CheckpointMode;
 use halite_proto::v1;
 
 use super::Lane;
-use super::apply::describe;
+use crate::database::failure::describe;
 use crate::database::{Health, failure};
 
 /// A WAL file this many times larger than the size that calls for a checkpoint is cut instead of being used again.
 const WAL_FILE_FACTOR: u64 = 4;
+/// A failure that goes on is told again this often.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 impl Lane {
     /// Makes a checkpoint if the WAL has grown enough, and sees when an idle one is due.
@@ -35,8 +37,21 @@ impl Lane {
     }
 
     fn checkpoint_and_log(&mut self) {
-        if let Err(error) = self.checkpoint() {
-            tracing::warn!(database = %self.spec.name, error = error.message, "checkpoint failed");
+        match self.checkpoint() {
+            Ok(_) => {
+                if self.checkpoint_failed_at.take().is_some() {
+                    tracing::info!(database = %self.spec.name, "checkpoints are made again");
+                }
+            }
+            Err(error) => {
+                // A disk that is full is tried again with each write.
+                let now = self.host.now();
+                let is_told = |at: Instant| now.saturating_duration_since(at) < TOLD_EVERY;
+                if !self.checkpoint_failed_at.is_some_and(is_told) {
+                    self.checkpoint_failed_at = Some(now);
+                    tracing::warn!(database = %self.spec.name, error = error.message, "checkpoint failed");
+                }
+            }
         }
     }
 

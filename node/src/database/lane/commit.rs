@@ -73,6 +73,11 @@ impl Lane {
     ) -> Verdict<E> {
         self.arm(outcomes);
         let ran = run(self);
+        self.decided(ran)
+    }
+
+    /// What became of the commit that the gate was armed for.
+    pub(super) fn decided<E>(&mut self, ran: Result<(), E>) -> Verdict<E> {
         match (self.gate.take_decision(), ran) {
             (Decision::Open(entry), _) => {
                 let raft_index = entry.ltx.index;
@@ -133,6 +138,7 @@ impl Lane {
         self.gate.arm(Armed {
             leadership,
             position: self.applied.position,
+            from_anywhere: false,
             outcomes,
             timestamp_ms: self.last_timestamp_ms,
         });

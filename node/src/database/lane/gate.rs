@@ -17,13 +17,16 @@ use super::inbox::Inbox;
 use super::message::{Ordered, PendingApply};
 use super::shared::Shared;
 use crate::database::guard::Guard;
-use crate::database::{DatabaseId, Leadership, Proposer, failure};
+use crate::database::window::Waiter;
+use crate::database::{DatabaseId, Leadership, Permit, Proposer, Window, failure};
 
 /// What the next commit is to be proposed with.
 pub(super) struct Armed {
     pub(super) leadership: Leadership,
     /// Where the database is now.
     pub(super) position: Position,
+    /// The file need not be there: the transaction has every page, so it leads to its end from anywhere.
+    pub(super) from_anywhere: bool,
     pub(super) outcomes: Vec<v1::SessionOutcomes>,
     pub(super) timestamp_ms: i64,
 }
@@ -52,6 +55,7 @@ pub(super) struct LaneGate {
     inbox: Arc<Inbox>,
     shared: Arc<Shared>,
     proposer: Arc<dyn Proposer>,
+    window: Window,
     entry_bytes_max: usize,
     guard: Mutex<Option<Guard>>,
     state: Mutex<State>,
@@ -64,6 +68,7 @@ impl LaneGate {
         inbox: Arc<Inbox>,
         shared: Arc<Shared>,
         proposer: Arc<dyn Proposer>,
+        window: Window,
         entry_bytes_max: usize,
         first_proposal_id: u64,
     ) -> Self {
@@ -72,6 +77,7 @@ impl LaneGate {
             inbox,
             shared,
             proposer,
+            window,
             entry_bytes_max,
             guard: Mutex::new(None),
             state: Mutex::new(State {
@@ -112,7 +118,12 @@ impl LaneGate {
                 "a commit came to the gate that nobody asked for",
             ));
         };
-        if transaction.pre_checksum() != armed.position.checksum {
+        if armed.from_anywhere && !has_every_page(transaction) {
+            return Decision::NotProposed(failure::internal(
+                "a transaction that replaces everything does not have every page",
+            ));
+        }
+        if !armed.from_anywhere && transaction.pre_checksum() != armed.position.checksum {
             let message = format!(
                 "the file is not at its position expected_checksum={} checksum={}",
                 armed.position.checksum,
@@ -243,7 +254,7 @@ impl LaneGate {
         writer.close(v1::LtxCommand {
             database_id: self.database.get(),
             txid: txid.get(),
-            pre_checksum: transaction.pre_checksum().get(),
+            pre_checksum: armed.position.checksum.get(),
             post_checksum: transaction.post_checksum().get(),
             proposal_id,
             outcomes: armed.outcomes,
@@ -251,6 +262,24 @@ impl LaneGate {
             commit_pages: transaction.page_count(),
             ..v1::LtxCommand::default()
         })
+    }
+
+    /// Room for a chunk; `None` when leadership is lost before there is any, or the database closes.
+    fn wait_for_room(&self, bytes: usize) -> Option<Permit> {
+        let waiter: Arc<dyn Waiter> = self.inbox.clone();
+        let room = self.inbox.wait_ordered(|ordered| {
+            if !ordered.is_empty() {
+                return Some(None);
+            }
+            self.window
+                .try_take(self.database, bytes, &waiter)
+                .map(Some)
+        });
+        let room = room.flatten();
+        if room.is_none() {
+            self.window.leave(self.database);
+        }
+        room
     }
 
     fn closed_error(&self) -> v1::Error {
@@ -261,6 +290,12 @@ impl LaneGate {
             )
         })
     }
+}
+
+fn has_every_page(transaction: &CapturedTransaction<'_>) -> bool {
+    let pages = transaction.page_count();
+    let lock_page = u32::from(pages >= transaction.page_size().lock_page().get());
+    transaction.len() == (pages - lock_page) as usize
 }
 
 impl Gate for LaneGate {
@@ -299,17 +334,25 @@ struct EntryWriter<'a> {
 }
 
 impl EntryWriter<'_> {
-    fn propose(&mut self, kind: v1::command::Kind) -> Result<(), String> {
+    fn propose(&mut self, kind: v1::command::Kind, room: Permit) -> Result<(), String> {
         self.gate
             .proposer
-            .propose(self.leadership, v1::Command { kind: Some(kind) })
+            .propose(
+                self.leadership,
+                v1::Command {
+                    kind: Some(kind),
+                    ..v1::Command::default()
+                },
+                room,
+            )
             .map_err(|not_proposed| not_proposed.reason)
     }
 
     fn propose_chunk(&mut self) -> io::Result<()> {
-        if self.gate.inbox.ordered_waiting() {
-            return Err(io::Error::other("leadership is lost"));
-        }
+        let room = self
+            .gate
+            .wait_for_room(self.buffer.len())
+            .ok_or_else(|| io::Error::other("leadership is lost"))?;
         let data = Bytes::from(std::mem::take(&mut self.buffer));
         let chunk = v1::LtxChunk {
             database_id: self.gate.database.get(),
@@ -318,7 +361,7 @@ impl EntryWriter<'_> {
             data,
         };
         self.chunks += 1;
-        self.propose(v1::command::Kind::Chunk(chunk))
+        self.propose(v1::command::Kind::Chunk(chunk), room)
             .map_err(io::Error::other)
     }
 
@@ -331,7 +374,7 @@ impl EntryWriter<'_> {
         } else {
             command.data = Bytes::from(std::mem::take(&mut self.buffer));
         }
-        self.propose(v1::command::Kind::Ltx(command)).map_err(|reason| {
+        self.propose(v1::command::Kind::Ltx(command), Permit::none()).map_err(|reason| {
             tracing::debug!(database = %self.gate.database, %reason, "transaction was not proposed");
             self.gate.closed_error()
         })

@@ -4,6 +4,9 @@
 //! jobs. The gate waits on the same queue as the idle lane does, so the outcome of a commit is decided by the order in which entries and
 //! closings were put here, and nowhere else.
 
+mod ordered_queue;
+mod seal;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,14 +17,16 @@ use halite_proto::v1;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-use super::message::{Job, Move, Ordered, Step, Task, Told, Work};
+use super::message::{Job, Move, Ordered, Step, Task, Work};
 use crate::database::transaction::TransactionId;
+use crate::database::window::Waiter;
 use crate::database::{Host, WriteJob, failure};
+use ordered_queue::OrderedQueue;
+use seal::Seal;
+pub use seal::Sealed;
 
 struct State {
-    ordered: VecDeque<Ordered>,
-    /// Data of the entries in it.
-    ordered_bytes: usize,
+    ordered: OrderedQueue,
     tasks: VecDeque<Task>,
     jobs: VecDeque<Job>,
     steps: VecDeque<Step>,
@@ -34,6 +39,8 @@ struct State {
     closed: Option<v1::Error>,
     /// The lane has closed itself.
     given_up: bool,
+    /// Jobs are refused beside that: the database is about to be dropped.
+    seal: Option<Seal>,
     shutdown: bool,
     parked: bool,
     /// The lane's own thread, once it runs: the one that must not wait for itself.
@@ -56,9 +63,6 @@ const EXPIRY_PAUSE: Duration = Duration::from_millis(50);
 /// The lock was let go and taken again.
 struct Relocked;
 
-/// Data of entries that wait for the lane. What comes beyond it is let go of and read from the log again.
-const ORDERED_BYTES_MAX: usize = 32 << 20;
-
 /// Abandoned transactions remembered until the lane comes to them.
 const ABANDONED_MAX: usize = 1024;
 
@@ -70,6 +74,7 @@ pub(in crate::database) struct Inbox {
     /// SQL that is running is to be interrupted: leadership is lost or the database closes.
     interrupt: AtomicBool,
     transactions: AtomicU64,
+    seals: AtomicU64,
     jobs_max: usize,
     host: Arc<dyn Host>,
 }
@@ -78,8 +83,7 @@ impl Inbox {
     pub(in crate::database) fn new(jobs_max: usize, host: Arc<dyn Host>) -> Self {
         Inbox {
             state: Mutex::new(State {
-                ordered: VecDeque::new(),
-                ordered_bytes: 0,
+                ordered: OrderedQueue::default(),
                 tasks: VecDeque::new(),
                 jobs: VecDeque::new(),
                 steps: VecDeque::new(),
@@ -88,6 +92,7 @@ impl Inbox {
                 ended: None,
                 closed: Some(failure::not_primary(None)),
                 given_up: false,
+                seal: None,
                 shutdown: false,
                 parked: false,
                 lane: None,
@@ -98,6 +103,7 @@ impl Inbox {
             parked: Condvar::new(),
             interrupt: AtomicBool::new(false),
             transactions: AtomicU64::new(0),
+            seals: AtomicU64::new(0),
             jobs_max,
             host,
         }
@@ -110,12 +116,13 @@ impl Inbox {
         if state.shutdown {
             return; // dropping the item closes its channel
         }
-        if let Ordered::Open(_) = item {
+        if let Ordered::Open(leadership) = item {
             state.closed = None;
             state.given_up = false;
+            state.seal.take_if(|seal| !seal.holds_under(leadership));
             self.interrupt.store(false, Ordering::Relaxed);
         }
-        state.push_ordered(item);
+        state.ordered.push(item);
         self.notify(state);
     }
 
@@ -127,7 +134,7 @@ impl Inbox {
         self.interrupt.store(true, Ordering::Relaxed);
         let jobs = std::mem::take(&mut state.jobs);
         if !state.shutdown {
-            state.ordered.push_back(Ordered::Close { done });
+            state.ordered.push(Ordered::Close { done });
         }
         self.notify(state);
         jobs.into_iter().for_each(|job| job.refuse(error.clone()));
@@ -145,8 +152,8 @@ impl Inbox {
 
     pub(in crate::database) fn submit(&self, jobs: Vec<Job>) {
         let mut state = self.state.lock();
-        let refusal = match &state.closed {
-            Some(error) => Some(error.clone()),
+        let refusal = match state.refusal() {
+            Some(error) => Some(error),
             None if state.jobs.len() + jobs.len() > self.jobs_max => Some(failure::unavailable(
                 "too many writes are waiting",
                 Duration::from_millis(100),
@@ -204,7 +211,6 @@ impl Inbox {
         self.interrupt.store(true, Ordering::Relaxed);
         let jobs = std::mem::take(&mut state.jobs);
         state.ordered.clear();
-        state.ordered_bytes = 0;
         state.tasks.clear();
         self.notify(state);
         jobs.into_iter().for_each(|job| job.refuse(error.clone()));
@@ -272,8 +278,7 @@ impl Inbox {
             if state.shutdown {
                 return Work::Shutdown;
             }
-            if let Some(item) = state.ordered.pop_front() {
-                state.ordered_bytes -= data_bytes(&item);
+            if let Some(item) = state.ordered.pop() {
                 return Work::Ordered(item);
             }
             if let Some(task) = state.tasks.pop_front() {
@@ -313,7 +318,7 @@ impl Inbox {
     /// Puts back jobs that a batch had no time for.
     pub(in crate::database) fn put_back(&self, jobs: Vec<WriteJob>) {
         let mut state = self.state.lock();
-        if let Some(error) = state.closed.clone() {
+        if let Some(error) = state.refusal() {
             drop(state);
             jobs.into_iter()
                 .for_each(|job| job.reply.send(Err(error.clone())));
@@ -326,7 +331,7 @@ impl Inbox {
 
     /// Why jobs are refused; `None` while they are taken.
     pub(in crate::database) fn closed(&self) -> Option<v1::Error> {
-        self.state.lock().closed.clone()
+        self.state.lock().refusal()
     }
 
     /// Shuts the lane from within: the database cannot go on as a primary.
@@ -355,9 +360,7 @@ impl Inbox {
             if state.shutdown {
                 return None;
             }
-            let decision = decide(&mut state.ordered);
-            state.count_ordered();
-            if let Some(decision) = decision {
+            if let Some(decision) = state.ordered.change(&mut decide) {
                 return Some(decision);
             }
             if let Ok(next_deadline) = self.expire_jobs(&mut state) {
@@ -374,8 +377,7 @@ impl Inbox {
     /// Calls `then` if no entry waits to be applied; none is handed over meanwhile.
     pub(in crate::database) fn if_nothing_to_apply(&self, then: impl FnOnce()) {
         let state = self.state.lock();
-        let waits = |item: &Ordered| matches!(item, Ordered::Apply(_) | Ordered::Told(_));
-        if !state.ordered.iter().any(waits) {
+        if !state.ordered.has_entries() {
             then();
         }
     }
@@ -457,9 +459,7 @@ impl Inbox {
             state.jobs = waiting.into();
             MutexGuard::unlocked(state, || {
                 for job in expired {
-                    job.refuse(failure::deadline_exceeded(
-                        "the write waited too long for the ones before it",
-                    ));
+                    job.refuse(failure::waited_too_long());
                 }
             });
             return Err(Relocked);
@@ -496,42 +496,16 @@ impl Inbox {
 }
 
 impl State {
-    /// An entry that there is no room for is let go of: that it is committed is all that is kept.
-    fn push_ordered(&mut self, item: Ordered) {
-        let told = match item {
-            Ordered::Apply(entry)
-                if self.ordered_bytes + entry.ltx.bytes() > ORDERED_BYTES_MAX
-                    && !self.ordered.is_empty() =>
-            {
-                Told {
-                    mark: entry.ltx.mark(),
-                    replies: vec![entry.reply],
-                }
-            }
-            other => {
-                self.ordered_bytes += data_bytes(&other);
-                return self.ordered.push_back(other);
-            }
-        };
-        match self.ordered.back_mut() {
-            Some(Ordered::Told(last)) => {
-                last.mark = told.mark;
-                last.replies.extend(told.replies);
-            }
-            _ => self.ordered.push_back(Ordered::Told(told)),
-        }
-    }
-
-    /// After some were taken out.
-    fn count_ordered(&mut self) {
-        self.ordered_bytes = self.ordered.iter().map(data_bytes).sum();
+    /// Why jobs are not taken; `None` while they are.
+    fn refusal(&self) -> Option<v1::Error> {
+        let sealed = || self.seal.as_ref().map(|_| failure::being_dropped());
+        self.closed.clone().or_else(sealed)
     }
 }
 
-fn data_bytes(item: &Ordered) -> usize {
-    match item {
-        Ordered::Apply(entry) => entry.ltx.bytes(),
-        _ => 0,
+impl Waiter for Inbox {
+    fn wake(&self) {
+        Inbox::wake(self);
     }
 }
 

@@ -1,24 +1,27 @@
 //! Installing a page diff. It counts as installed when the file holds it, synced: the log need not hold what leads there, so nothing else would
 //! bring it back after a power loss.
 
-use std::io::Read;
-
 use halite_ltx::{Checksum, Position, Txid};
-use halite_pager::ApplyTarget;
+use halite_pager::{ApplyTarget, PageSink, PagerError};
 use halite_proto::v1;
 use prost::Message;
 
 use super::Lane;
-use super::apply::{PagesError, describe, pour};
+use super::apply::PagesError;
 use super::message::Install;
+use crate::database::failure::describe;
 use crate::database::sessions::Sessions;
-use crate::database::{Applied, InstallError};
+use crate::database::{Applied, InstallError, PageSource};
 
 impl Lane {
     /// Installs a page diff.
     pub(super) fn install(&mut self, install: Install) {
-        let Install { ltx, state, reply } = install;
-        let installed = self.try_install(ltx, &state);
+        let Install {
+            pages,
+            state,
+            reply,
+        } = install;
+        let installed = self.try_install(pages, &state);
         if let Err(error) = &installed {
             tracing::warn!(database = %self.spec.name, %error, "page diff not installed");
         }
@@ -28,7 +31,7 @@ impl Lane {
 
     fn try_install(
         &mut self,
-        ltx: Box<dyn Read + Send>,
+        pages: Box<dyn PageSource>,
         state: &v1::DatabaseState,
     ) -> Result<Applied, InstallError> {
         let page_size = self.spec.page_size;
@@ -52,7 +55,7 @@ impl Lane {
             return Ok(self.applied);
         }
         if !(readable && older)
-            && let Err(error) = self.put_in(ltx, state, position)
+            && let Err(error) = self.put_in(pages, state, position)
         {
             // The pages are in, and no connection that knows it.
             if self.diff_unsaved {
@@ -60,6 +63,13 @@ impl Lane {
             }
             return Err(error);
         }
+        self.save_replaced(readable)?;
+        Ok(self.applied)
+    }
+
+    /// Another content is in place, that of `applied`: brings it into the file, and goes on from there. `readable`: readers may see what
+    /// is here, should that fail.
+    pub(super) fn save_replaced(&mut self, readable: bool) -> Result<(), InstallError> {
         // Whatever was to be done about the content before is of no use to this one.
         self.forget_steps();
         self.diff_unsaved = true;
@@ -85,17 +95,16 @@ impl Lane {
         }
         self.publish_health();
         self.catch_up_now();
-        Ok(self.applied)
+        Ok(())
     }
 
     /// Puts the pages in, in one transaction whose checksum is compared before it is published.
     fn put_in(
         &mut self,
-        ltx: Box<dyn Read + Send>,
+        pages: Box<dyn PageSource>,
         state: &v1::DatabaseState,
         position: Position,
     ) -> Result<(), InstallError> {
-        let page_size = self.spec.page_size;
         let sessions = v1::Sessions::decode(state.sessions.as_ref())
             .map_err(|error| InstallError::Damaged(format!("idempotency outcomes: {error}")))?;
         self.shared.will_show(state.raft_index);
@@ -112,11 +121,11 @@ impl Lane {
             },
             false => target,
         };
-        let reader = std::io::BufReader::new(ltx);
+        self.put_aside();
         self.applier
             .apply(target, |sink| match state.page_count {
                 0 => Ok(()),
-                pages => pour(reader, sink, page_size, position.txid, pages),
+                _ => pour_all(pages, sink),
             })
             .map_err(|error: PagesError| match &error {
                 PagesError::Decode(_) | PagesError::Mismatch(_) => {
@@ -131,13 +140,19 @@ impl Lane {
             raft_term: state.raft_term,
             page_count: state.page_count,
         };
-        self.follow.on_installed(position);
+        self.sessions = Sessions::from_proto(&sessions);
+        self.replaced()
+            .map_err(|error| InstallError::Io(error.to_string()))
+    }
+
+    /// Another content is in place, that of `applied`; it may be in the WAL only.
+    pub(super) fn replaced(&mut self) -> Result<(), PagerError> {
+        self.strange = false;
+        self.follow.on_installed(self.applied.position);
         self.forget_steps();
         self.diff_unsaved = true;
-        self.sessions = Sessions::from_proto(&sessions);
         // Two histories may use the same schema cookie for different schemas: nothing prepared before may go on.
-        self.reopen_writer()
-            .map_err(|error| InstallError::Io(error.to_string()))?;
+        self.reopen_writer()?;
         self.shared.next_generation();
         self.shared.applied.send_replace(self.applied);
         Ok(())
@@ -179,4 +194,12 @@ impl Lane {
             self.retry_at = Some(self.host.now());
         }
     }
+}
+
+fn pour_all(mut pages: Box<dyn PageSource>, sink: &mut PageSink<'_>) -> Result<(), PagesError> {
+    let mut page = Vec::new();
+    while let Some(pgno) = pages.next_page(&mut page)? {
+        sink.page(pgno, &page)?;
+    }
+    Ok(())
 }

@@ -9,20 +9,24 @@ use super::Lane;
 use super::batch::{RESULT_BYTES_MAX, is_foreign_key};
 use super::commit::{Told, Verdict, Weight};
 use super::message::{Move, Step};
-use crate::database::guard::Mode;
+use crate::database::caller::Caller;
+use crate::database::guard::{Mode, Terms};
 use crate::database::sessions::Lookup;
-use crate::database::transaction::{Begin, Committed, TRANSACTION_MAX, TransactionFailure};
-use crate::database::{CallKey, failure, statement};
+use crate::database::transaction::{Begin, Committed, TransactionFailure};
+use crate::database::{CallKey, failure, pragma, statement};
 
 /// What the transaction needs to remember between its steps.
 struct Progress {
     key: Option<CallKey>,
     answered_below: u64,
     deadline: Instant,
-    last_insert_rowid: i64,
     /// One entry per statement that ran, for the outcome.
     rows_affected: Vec<u64>,
     last_insert_rowids: Vec<i64>,
+    /// Nothing but PRAGMAs ran so far.
+    fresh: bool,
+    /// It runs without foreign keys.
+    rebuilds: bool,
 }
 
 impl Lane {
@@ -34,13 +38,15 @@ impl Lane {
             let _ = reply.send(Err(error));
             return;
         }
+        halite_pager::forget_last_insert_rowid(self.connection());
         let mut progress = Progress {
             key: options.key,
             answered_below: options.answered_below,
-            deadline: self.host.now() + options.duration_max.min(TRANSACTION_MAX),
-            last_insert_rowid: 0,
+            deadline: self.host.now() + options.duration_max,
             rows_affected: Vec::new(),
             last_insert_rowids: Vec::new(),
+            fresh: true,
+            rebuilds: false,
         };
         let mut end = failure::invalid("the transaction is over");
         if self.inbox.start_transaction(id) {
@@ -64,6 +70,9 @@ impl Lane {
         {
             tracing::error!(database = %self.spec.name, %error, "rollback failed");
         }
+        if progress.rebuilds {
+            self.end_rebuild();
+        }
         self.inbox.end_transaction(id, end);
         self.retry_unwritten();
     }
@@ -77,9 +86,7 @@ impl Lane {
             return Err(error);
         }
         if wait_until <= self.host.now() {
-            return Err(failure::deadline_exceeded(
-                "the transaction waited too long for the writes before it",
-            ));
+            return Err(failure::waited_too_long());
         }
         if let Some(key) = &key {
             match self.sessions.lookup(key) {
@@ -111,8 +118,12 @@ impl Lane {
                 Move::TimedOut => return timed_out(),
             };
             match step {
-                Step::Statement { statement, reply } => {
-                    let result = self.run_step(progress, &statement);
+                Step::Statement {
+                    statement,
+                    caller,
+                    reply,
+                } => {
+                    let result = self.run_step(progress, &statement, caller);
                     let end = result
                         .as_ref()
                         .err()
@@ -123,8 +134,8 @@ impl Lane {
                         return end;
                     }
                 }
-                Step::Commit { reply } => {
-                    if let Some(end) = self.commit_interactive(progress, reply) {
+                Step::Commit { caller, reply } => {
+                    if let Some(end) = self.commit_interactive(progress, caller, reply) {
                         return end;
                     }
                 }
@@ -149,17 +160,20 @@ impl Lane {
         &mut self,
         progress: &mut Progress,
         text: &v1::Statement,
+        caller: Caller,
     ) -> Result<v1::StatementResult, TransactionFailure> {
+        if let Err(error) = self.prepare_rebuild(progress, &text.sql) {
+            let ended = self.writer_is_idle();
+            return Err(TransactionFailure { error, ended });
+        }
         let mut budget = RESULT_BYTES_MAX;
-        let ran = self.guard.armed(Mode::Interactive, progress.deadline, || {
+        let terms = progress.terms(caller);
+        let ran = self.guard.armed(Mode::Interactive, &terms, || {
             statement::run(self.connection(), &self.guard, text, &mut budget)
         });
         match ran {
             Ok(mut ran) => {
-                if ran.result.rows_affected > 0 && statement::is_insert(&text.sql) {
-                    progress.last_insert_rowid = self.connection().last_insert_rowid();
-                }
-                ran.result.last_insert_rowid = progress.last_insert_rowid;
+                ran.result.last_insert_rowid = self.connection().last_insert_rowid();
                 if !ran.read_only {
                     progress.rows_affected.push(ran.result.rows_affected);
                     progress
@@ -185,12 +199,40 @@ impl Lane {
         }
     }
 
+    /// Switches foreign keys off if that is what the statement asks for, and the transaction has done nothing yet.
+    fn prepare_rebuild(&mut self, progress: &mut Progress, sql: &str) -> Result<(), v1::Error> {
+        let switched = if progress.fresh && pragma::is_foreign_keys_off(sql) {
+            progress.rebuilds = true;
+            // Inside a transaction the PRAGMA does nothing. Nobody gets between: the lane is this transaction's.
+            self.own("ROLLBACK")
+                .and_then(|()| self.foreign_keys_off())
+                .and_then(|()| self.begin())
+        } else if progress.rebuilds && pragma::is_writable_schema_on(sql) {
+            self.shadow_tables(true)
+        } else {
+            Ok(())
+        };
+        progress.fresh &= pragma::is_one(sql);
+        switched.map_err(|error| self.explain(error))
+    }
+
     /// Answers the commit; returns what later steps are told if the transaction is over.
     fn commit_interactive(
         &mut self,
         progress: &mut Progress,
+        caller: Caller,
         reply: oneshot::Sender<Result<Committed, TransactionFailure>>,
     ) -> Option<v1::Error> {
+        if progress.rebuilds
+            && let Err(error) = self.check_foreign_keys(&progress.terms(caller))
+        {
+            let ended = self.writer_is_idle();
+            let _ = reply.send(Err(TransactionFailure {
+                error: error.clone(),
+                ended,
+            }));
+            return ended.then_some(error);
+        }
         let verdict = match self.commit(outcomes(progress), |lane| lane.own("COMMIT")) {
             Verdict::Refused(error) if is_foreign_key(&error) => {
                 let error = self.explain(error);
@@ -221,6 +263,15 @@ impl Lane {
             let _ = reply.send(Err(TransactionFailure { error, ended: true }));
         });
         Some(end)
+    }
+}
+
+impl Progress {
+    fn terms(&self, caller: Caller) -> Terms {
+        Terms {
+            deadline: self.deadline,
+            caller,
+        }
     }
 }
 

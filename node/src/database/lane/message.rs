@@ -1,15 +1,17 @@
 //! The messages that reach a lane, and what its inbox tells it to do next. Values only; see [`inbox`](super::inbox).
 
-use std::io::Read;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use halite_proto::v1;
 use tokio::sync::oneshot;
 
+use super::inbox::Sealed;
+use crate::database::caller::Caller;
 use crate::database::transaction::{Begin, Committed, TransactionFailure};
 use crate::database::{
-    Applied, ApplyError, CommittedLtx, DatabaseSnapshot, InstallError, Leadership, Mark, WriteJob,
+    Applied, ApplyError, CommittedLtx, DatabaseSnapshot, InstallError, Keep, Kept, Leadership,
+    Mark, PageSource, WriteJob,
 };
 
 /// What the log and the role decide, in order.
@@ -42,7 +44,7 @@ pub(in crate::database) struct Told {
 
 /// A page diff on its way in.
 pub(in crate::database) struct Install {
-    pub(in crate::database) ltx: Box<dyn Read + Send>,
+    pub(in crate::database) pages: Box<dyn PageSource>,
     pub(in crate::database) state: v1::DatabaseState,
     pub(in crate::database) reply: oneshot::Sender<Result<Applied, InstallError>>,
 }
@@ -58,6 +60,15 @@ pub(in crate::database) enum Task {
     /// An operator wants what was given up to be tried again.
     Resume {
         reply: oneshot::Sender<Result<(), v1::Error>>,
+    },
+    /// An operator says what counts: the file or the log.
+    Keep {
+        keep: Keep,
+        reply: oneshot::Sender<Result<Kept, v1::Error>>,
+    },
+    /// Nothing is to be written any more, if nothing ever was.
+    SealIfBlank {
+        reply: oneshot::Sender<Option<Sealed>>,
     },
 }
 
@@ -99,9 +110,11 @@ impl Job {
 pub(in crate::database) enum Step {
     Statement {
         statement: v1::Statement,
+        caller: Caller,
         reply: oneshot::Sender<Result<v1::StatementResult, TransactionFailure>>,
     },
     Commit {
+        caller: Caller,
         reply: oneshot::Sender<Result<Committed, TransactionFailure>>,
     },
     Rollback {
@@ -115,7 +128,7 @@ impl Step {
         let failure = TransactionFailure { error, ended: true };
         match self {
             Step::Statement { reply, .. } => drop(reply.send(Err(failure))),
-            Step::Commit { reply } => drop(reply.send(Err(failure))),
+            Step::Commit { reply, .. } => drop(reply.send(Err(failure))),
             Step::Rollback { reply } => drop(reply.map(|reply| reply.send(()))),
         }
     }

@@ -9,8 +9,8 @@ use std::any::Any;
 use halite_proto::v1;
 
 use super::Lane;
-use super::apply::describe;
 use crate::database::failure;
+use crate::database::failure::describe;
 
 /// What a panic said.
 pub(super) fn message(panic: &(dyn Any + Send)) -> &str {

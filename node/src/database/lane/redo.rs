@@ -5,18 +5,22 @@
 
 use std::io::BufReader;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
 
 use halite_ltx::{Checksum, Position, Txid};
 use halite_pager::{Applier, ApplyError as PagerApplyError, ApplyTarget};
 use halite_proto::v1;
 
-use super::apply::{PagesError, describe, pour};
+use super::apply::{PagesError, pour};
+use super::orphan::{OrphanCopy, keep_copy};
 use super::park;
 use super::redo_spool::RedoSpool;
 use crate::database::error::is_damage;
+use crate::database::failure::describe;
 use crate::database::recovery::{self, Verdict};
 use crate::database::sessions::Sessions;
-use crate::database::{Applied, CommittedLtx, Health, Mark, OpenError, Redo};
+use crate::database::{Applied, CommittedLog, CommittedLtx, Health, Mark, OpenError, Redo};
 
 /// The state that the lane begins with.
 pub(super) struct Redone {
@@ -30,6 +34,8 @@ pub(super) struct Redone {
     pub(super) unfinished: Option<RedoSpool>,
     /// The file holds what was never committed.
     pub(super) forked: bool,
+    /// The file holds what the log does not lead to, as if it was changed while the node was stopped, and no copy of it is kept yet.
+    pub(super) strange: bool,
 }
 
 /// Brings the file to M. Where that is can only be told when all entries have been seen, so they are looked at first and applied after.
@@ -47,25 +53,51 @@ pub(super) fn redo(applier: &mut Applier, redo: Redo) -> Result<Redone, OpenErro
             health: Health::Fine,
             unfinished: None,
             forked: false,
+            strange: false,
         },
     };
     redone.newest = redo.committed;
     let (reached, committed, to) = (Txid::new(redo.reached), redo.committed, redo.to);
+    let log = redo.log.clone();
     let mut spool = RedoSpool::new(applier.database().path());
-    let followed = follow(&mut redone, redo, &mut spool);
+    let mut states = vec![redone.applied.position.checksum];
+    states.extend(redo.target);
+    let followed = follow(&mut redone, redo, &mut spool, &mut states);
     let verdict = recovery::verdict(&redone.applied, reached, committed, to);
+    let mut cut_off = false;
     let wrong = match verdict {
         // What does not follow was passed over by every node, if the rest leads to what is committed.
         Verdict::Right => followed.err().filter(|_| committed.is_none()),
+        // What a page diff brought and a crash took comes from another node again: that the log goes on beyond it is no other fault.
+        Verdict::Short(why) if redone.applied.position.txid < reached => {
+            cut_off = true;
+            Some(why)
+        }
         Verdict::Short(why) => Some(followed.err().unwrap_or(why)),
         Verdict::Forked(why) => {
             redone.forked = true;
             Some(why)
         }
     };
+    // What a page diff left half done is nobody's version, and what was never committed has a copy of its own.
+    redone.strange =
+        !cut_off && !redone.forked && !leads_to(applier.database().checksum(), &states, log, to);
+    let copy = redone
+        .strange
+        .then(|| keep_copy(applier.database(), redone.applied.position.txid));
     let panicked = |panic: Box<dyn std::any::Any + Send>| spool.parked(park::message(&*panic));
     let done =
         catch_unwind(AssertUnwindSafe(|| apply(applier, redone.applied, &spool))).map_err(panicked);
+    if let Some(copy) = copy {
+        match done {
+            Ok(Ok(())) => {
+                tell_strange(applier.database().path(), copy);
+                redone.strange = false;
+            }
+            // It is there still. It is copied when something else takes its place.
+            _ => forget(copy),
+        }
+    }
     match done {
         Ok(Ok(())) => {}
         Ok(Err(PagesError::Apply(PagerApplyError::Sqlite(error)))) if is_damage(&error) => {
@@ -105,6 +137,44 @@ pub(super) fn redo(applier: &mut Applier, redo: Redo) -> Result<Redone, OpenErro
     Ok(redone)
 }
 
+/// Whether the log leads to what is in the file: a crash leaves a state from the last finished checkpoint on, which may be newer than M. `states`
+/// are those up to M.
+fn leads_to(
+    found: Checksum,
+    states: &[Checksum],
+    log: Option<Arc<dyn CommittedLog>>,
+    to: u64,
+) -> bool {
+    let is_it =
+        |entry: std::io::Result<CommittedLtx>| Some(entry.ok()?.mark().position.checksum == found);
+    states.contains(&found)
+        || log.is_some_and(|log| {
+            log.transactions(to.saturating_add(1), u64::MAX)
+                .filter_map(is_it)
+                .any(|it| it)
+        })
+}
+
+fn forget(copy: std::io::Result<OrphanCopy>) {
+    if let Ok(copy) = copy
+        && copy.is_new
+    {
+        drop(std::fs::remove_file(copy.path));
+    }
+}
+
+/// The file was changed behind the log's back. Nothing else would say so: what the log says takes the place of it, and is all right.
+fn tell_strange(file: &Path, copy: std::io::Result<OrphanCopy>) {
+    match copy {
+        Ok(copy) => {
+            tracing::error!(file = %file.display(), copy = %copy.path.display(), "the file held what is not in the log, as if it was changed while the node was stopped: what the log says is in its place, and what was found is kept in a copy");
+        }
+        Err(error) => {
+            tracing::error!(file = %file.display(), error = describe(&error), "the file held what is not in the log, and could not be copied");
+        }
+    }
+}
+
 /// Says why a redo failed.
 pub(super) fn failed(position: Position, error: &PagesError) -> String {
     format!(
@@ -114,7 +184,12 @@ pub(super) fn failed(position: Position, error: &PagesError) -> String {
 }
 
 /// Follows the entries from C on, without touching the file. An error says what is wrong with them.
-fn follow(redone: &mut Redone, redo: Redo, spool: &mut RedoSpool) -> Result<(), String> {
+fn follow(
+    redone: &mut Redone,
+    redo: Redo,
+    spool: &mut RedoSpool,
+    states: &mut Vec<Checksum>,
+) -> Result<(), String> {
     let mut wrong = Ok(());
     for entry in redo.entries {
         let entry: CommittedLtx =
@@ -136,6 +211,7 @@ fn follow(redone: &mut Redone, redo: Redo, spool: &mut RedoSpool) -> Result<(), 
             }
             continue;
         }
+        states.push(Checksum::new(command.post_checksum));
         redone.applied = Applied {
             position: Position::new(txid, Checksum::new(command.post_checksum)),
             raft_index: entry.index,
@@ -200,5 +276,6 @@ fn from_checkpoint(checkpoint: &v1::DatabaseCheckpoint) -> Redone {
         health: Health::Fine,
         unfinished: None,
         forked: false,
+        strange: false,
     }
 }

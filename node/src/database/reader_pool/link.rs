@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use halite_proto::v1;
 use parking_lot::Mutex;
@@ -20,6 +20,8 @@ use crate::database::{Database, DatabaseId, Host, failure};
 const STATEMENT_CACHE: usize = 128;
 /// Connections kept while nobody uses them; beyond it the one unused for longest is closed.
 const IDLE_MAX: usize = 128;
+/// And for how long. Each holds up to 2 MiB of its file, and its statements.
+const IDLE_FOR: Duration = Duration::from_secs(30);
 
 /// One connection.
 pub(super) struct Link {
@@ -30,6 +32,7 @@ pub(super) struct Link {
     pub(super) generation: u64,
     /// When it was put among the idle ones, as a number that grows.
     used: u64,
+    idle_since: Option<Instant>,
 }
 
 /// Connections that wait for the next read.
@@ -48,9 +51,15 @@ impl Links {
     }
 
     /// Keeps a connection; another one may have to be closed for it.
-    pub(super) fn keep(&mut self, database: DatabaseId, mut link: Link) -> Option<Link> {
+    pub(super) fn keep(
+        &mut self,
+        database: DatabaseId,
+        mut link: Link,
+        now: Instant,
+    ) -> Option<Link> {
         self.used += 1;
         link.used = self.used;
+        link.idle_since = Some(now);
         self.idle.entry(database).or_default().push(link);
         self.count += 1;
         if self.count <= IDLE_MAX {
@@ -64,6 +73,27 @@ impl Links {
             .min_by_key(|(_, used)| *used)?;
         self.count -= 1;
         Some(self.idle.get_mut(&database)?.remove(0))
+    }
+
+    /// Takes out those that nobody has used for long. The last used is taken first, so the others are what was needed at once at some time.
+    pub(super) fn unused(&mut self, now: Instant) -> Vec<Link> {
+        let mut unused = Vec::new();
+        self.idle.retain(|_, links| {
+            let old = links
+                .iter()
+                .take_while(|link| link.unused_at() <= Some(now));
+            let old = old.count();
+            unused.extend(links.drain(..old));
+            !links.is_empty()
+        });
+        self.count -= unused.len();
+        unused
+    }
+
+    /// When the next one is to be taken out.
+    pub(super) fn next_unused(&self) -> Option<Instant> {
+        let first = |links: &Vec<Link>| links.first()?.unused_at();
+        self.idle.values().filter_map(first).min()
     }
 
     /// Those of one database, or all.
@@ -108,6 +138,10 @@ impl Control {
 }
 
 impl Link {
+    fn unused_at(&self) -> Option<Instant> {
+        self.idle_since.map(|since| since + IDLE_FOR)
+    }
+
     pub(super) fn open(
         database: &Database,
         host: &Arc<dyn Host>,
@@ -116,15 +150,20 @@ impl Link {
         let pager = database.shared.pager().ok_or_else(closing)?;
         let mut connection = pager
             .reader()
-            .map_err(|error| failure::internal(format!("reader cannot be opened: {error}")))?;
+            // Another node may have no such trouble.
+            .map_err(|error| failure::not_readable(&error))?;
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
         let unguarded = |error| failure::internal(format!("reader cannot be guarded: {error}"));
         connection
             .set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)
             .map_err(unguarded)?;
+        // For nothing but the answer to those who ask: they are enforced where writes are made.
+        connection
+            .pragma_update(None, "foreign_keys", true)
+            .map_err(unguarded)?;
         let control = Arc::new(Control::default());
         let (looked_at, lockstep) = (control.clone(), host.lockstep());
-        let guard = Guard::install(&mut connection, host.clone(), move || {
+        let guard = Guard::install(&mut connection, &pager, host.clone(), move || {
             looked_at.look(lockstep)
         })
         .map_err(unguarded)?;
@@ -145,6 +184,7 @@ impl Link {
             control,
             generation,
             used: 0,
+            idle_since: None,
         }
     }
 }

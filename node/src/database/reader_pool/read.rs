@@ -11,12 +11,12 @@ use super::ReadJob;
 use super::link::{Control, Link, closing};
 use crate::database::guard::{Guard, Mode};
 use crate::database::reply::{CallResults, Room, RoomWaiter};
-use crate::database::{failure, statement};
+use crate::database::{failure, pragma, statement};
 
 /// A reply carries about this many bytes of rows at most, unless a single row is larger.
-const PIECE_BYTES: usize = 128 << 10;
+const PIECE_BYTES: usize = 64 << 10;
 /// A reply carries this many rows at most.
-const PIECE_ROWS: usize = 1024;
+const PIECE_ROWS: usize = 512;
 
 /// A job, the connection it has, and how far it is.
 pub(super) struct Read {
@@ -98,6 +98,15 @@ impl Read {
         ))
     }
 
+    /// It waits for its receiver: what its connection remembers of the file is read again when it goes on.
+    pub(super) fn release_memory(&self) {
+        if let Some(Place::Within(cursor)) = &self.place
+            && let Err(error) = cursor.release_memory()
+        {
+            tracing::debug!(%error, "a read that waits keeps its memory");
+        }
+    }
+
     /// Goes on until the read is over or has to wait. After an error it is to be ended.
     pub(super) fn go_on(&mut self, between: &Between<'_>) -> Result<Stop, v1::Error> {
         let went = self.run(between);
@@ -128,7 +137,8 @@ impl Read {
             if !running && several && self.index == 0 {
                 self.own("BEGIN")?;
             }
-            let ran = guard.armed(Mode::Caller, self.job.deadline, || self.statement(between));
+            let terms = self.job.terms();
+            let ran = guard.armed(Mode::Caller, &terms, || self.statement(between));
             match ran {
                 Err(error) if error.sqlite_code == ffi::SQLITE_ERROR => {
                     return Err(self.at(self.proven(error)));
@@ -172,9 +182,15 @@ impl Read {
     }
 
     fn prepare(&mut self, connection: Box<Connection>) -> Result<Cursor, v1::Error> {
-        let opened = statement::open(connection, &self.guard, &self.job.statements[self.index]);
+        if let Err(error) = pragma::check_effect(&self.job.statements) {
+            self.place = Some(Place::Between(connection));
+            return Err(error);
+        }
+        let text = &self.job.statements[self.index];
+        let opened = statement::open(connection, &self.guard, text);
         let opened = opened.and_then(|cursor| {
-            if cursor.statement().readonly() {
+            let reads = statement::only_reads(cursor.statement(), &text.sql);
+            if reads && !pragma::is_for_the_writer(&text.sql) {
                 Ok(cursor)
             } else {
                 Err((cursor.close(), failure::not_read_only()))
@@ -250,14 +266,20 @@ impl Read {
     }
 
     /// SQLite looks names up in the schema it remembers, and keeps to it when the file cannot be read: then a table that was created meanwhile
-    /// seems not to be there. What the disk says counts more.
+    /// seems not to be there. What the disk says counts more. And a statement that it has prepared for another schema fails in its first step,
+    /// without a word of where in the text: prepared for what is there now, it says so.
     fn proven(&self, error: v1::Error) -> v1::Error {
         let Some(Place::Between(connection)) = &self.place else {
             return error;
         };
         let version = connection.query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0));
         match version {
-            Ok(_) => error,
+            Ok(_) => {
+                // As the cache of statements takes it.
+                let text = self.job.statements[self.index].sql.trim();
+                let now = connection.prepare(text).map(drop);
+                now.map_or_else(|now| statement::explain(now, &self.guard), |()| error)
+            }
             Err(unreadable) => statement::explain(unreadable, &self.guard),
         }
     }
@@ -294,6 +316,11 @@ impl Pieces {
     /// Takes a row; what was there before comes out if it is a whole piece.
     fn push(&mut self, row: v1::Row, bytes: usize) -> Option<CallResults> {
         let full = self.bytes + bytes > PIECE_BYTES && self.rows > 0 || self.rows >= PIECE_ROWS;
+        #[cfg(feature = "planted-bugs")]
+        let full = match halite_planted::on(halite_planted::Bug::RepliesOfAnySize) {
+            true => self.rows >= PIECE_ROWS,
+            false => full,
+        };
         let piece = full.then(|| self.next_piece());
         self.bytes += bytes;
         self.rows += 1;

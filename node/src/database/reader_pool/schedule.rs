@@ -18,7 +18,7 @@ use crate::database::{DatabaseId, failure};
 /// A receiver that takes nothing for this long does not get the rest: the read holds a connection and a state of the database, which no
 /// checkpoint can pass. Longer than any pause of a network that is not down.
 pub(super) const STALL_MAX: Duration = Duration::from_secs(10);
-/// Reads that may wait for their receivers, each with a connection and about 2 MiB of rows.
+/// Reads that may wait for their receivers, each with a connection and some hundred KiB of rows.
 const PARKED_MAX: usize = 64;
 /// The same for one database.
 const PARKED_PER_DATABASE_MAX: usize = 32;
@@ -143,6 +143,8 @@ impl Schedule {
         };
         self.note_end(parked.ends_at());
         self.parked.push(parked);
+        // Its receiver may have made room between the question and now, when nobody saw that it waits.
+        self.look |= !ready;
         if !full {
             return None;
         }

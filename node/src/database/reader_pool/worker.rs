@@ -78,8 +78,9 @@ impl Worker {
 
     fn check(&self, job: &ReadJob) -> Result<(), v1::Error> {
         if job.deadline <= self.host.now() {
-            return Err(failure::deadline_exceeded(
+            return Err(failure::unavailable(
                 "the read waited too long for a thread",
+                BEHIND_PAUSE,
             ));
         }
         if job.statements.is_empty() {
@@ -110,7 +111,10 @@ impl Worker {
         self.gathered = std::mem::take(&mut *control.gathered.lock());
         match went {
             Ok(Stop::Over | Stop::Gone) => self.keep(read, true),
-            Ok(Stop::NoRoom) => self.park(read, false),
+            Ok(Stop::NoRoom) => {
+                read.release_memory();
+                self.park(read, false);
+            }
             Ok(Stop::Turn) => self.park(read, true),
             Err(error) => self.end(read, error, true),
         }
@@ -118,6 +122,12 @@ impl Worker {
 
     fn park(&mut self, read: Read, ready: bool) {
         self.gathered.send();
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::SlowReceiverKeepsThread) {
+            while matches!(read.room(&self.waiter), crate::database::reply::Room::None) {
+                std::thread::yield_now();
+            }
+        }
         match self.queue.park(read, ready) {
             Err(read) => self.end(*read, closing(), true),
             Ok(Some(Work::End(read, error))) => self.end(*read, error, false),

@@ -106,6 +106,51 @@ fn large_transaction_travels_in_chunks() {
     assert_eq!(follower.integer("SELECT count(*) FROM t"), 1500);
 }
 
+const LARGE: &str = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 3000) INSERT INTO t SELECT randomblob(3500) FROM n";
+
+#[test]
+fn chunks_wait_until_those_before_them_are_applied() {
+    let (_dir, log, primary, follower) = pair(&["CREATE TABLE t(v)"]);
+    log.set(Delivery::Held);
+    let (write, receiver) = sql_job(LARGE);
+    primary.database.submit(vec![write]);
+    primary.database.settle();
+    let mut proposed = log.chunks();
+    assert!(proposed <= 4, "more than 4 MiB on their way: {proposed}");
+    assert_eq!(log.held(), 0, "closed before its chunks are taken in");
+    while log.held() == 0 {
+        log.apply_chunks();
+        primary.database.settle();
+        assert!(log.chunks() > proposed || log.held() > 0, "stands still");
+        assert!(log.chunks() <= proposed + 4, "more than 4 MiB on their way");
+        proposed = log.chunks();
+    }
+    log.deliver();
+    answer(receiver).expect("written");
+    follower.assert_same(&primary);
+}
+
+#[test]
+fn a_lane_that_is_closed_while_its_chunks_wait_writes_nothing() {
+    let (_dir, log, primary, follower) = pair(&["CREATE TABLE t(v)"]);
+    log.set(Delivery::Held);
+    let (write, receiver) = sql_job(LARGE);
+    primary.database.submit(vec![write]);
+    primary.database.settle();
+    answer(primary.database.close_lane(None));
+    assert_eq!(code(&answer(receiver)), ErrorCode::NotPrimary);
+    log.lose();
+    log.apply_chunks();
+    log.set(Delivery::AtOnce);
+    primary.database.open_lane(Leadership {
+        term: 2,
+        leader_id: 1,
+    });
+    primary.run("INSERT INTO t(v) VALUES('c')").expect("open");
+    assert_eq!(primary.integer("SELECT count(*) FROM t"), 1);
+    follower.assert_same(&primary);
+}
+
 #[test]
 fn gap_and_divergence_stop_a_follower_and_are_told() {
     let (dir, log, primary, _follower) = pair(&[TABLE]);

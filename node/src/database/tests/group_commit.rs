@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use halite_proto::v1::{self, ErrorCode};
 
 use super::harness::*;
-use crate::database::{Database, DatabaseOptions, Redo};
+use crate::database::{Database, DatabaseOptions, Redo, ReplyTo, replies};
 
 const TABLE: &str = "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT UNIQUE)";
 
@@ -183,13 +183,14 @@ fn vacuum_runs_alone_and_replicates() {
     assert_eq!(follower.integer("SELECT count(*) FROM t"), 2);
 }
 
+const ENDLESS: &str = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) INSERT INTO t(v) SELECT x FROM n WHERE x < 0";
+
 #[test]
 fn job_is_interrupted_at_its_deadline_and_the_others_are_kept() {
     let (_dir, _log, primary, follower) = pair(&[TABLE]);
-    let (mut endless, never) = sql_job(
-        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) INSERT INTO t(v) SELECT x FROM n WHERE x < 0",
-    );
-    endless.deadline = Instant::now() + Duration::from_millis(100);
+    let (mut endless, never) = sql_job(ENDLESS);
+    // Time enough to be begun.
+    endless.deadline = Instant::now() + Duration::from_secs(2);
     let answers = primary.one_batch(vec![
         sql_job("INSERT INTO t(v) VALUES('a')"),
         (endless, never),
@@ -202,12 +203,73 @@ fn job_is_interrupted_at_its_deadline_and_the_others_are_kept() {
 }
 
 #[test]
+fn job_is_interrupted_when_its_caller_goes_and_the_others_are_kept() {
+    let (_dir, _log, primary, follower) = pair(&[TABLE]);
+    let (mut endless, caller) = sql_job(ENDLESS);
+    endless.deadline = Instant::now() + PATIENCE * 10;
+    let (before, first) = sql_job("INSERT INTO t(v) VALUES('a')");
+    primary.database.submit(vec![before, endless]);
+    while primary.database.status().queued_jobs > 0 {
+        std::thread::yield_now();
+    }
+    let (after, last) = sql_job("INSERT INTO t(v) VALUES('b')");
+    primary.database.submit(vec![after]);
+    drop(caller);
+    answer(first).expect("written");
+    answer(last).expect("written");
+    assert_eq!(primary.integer("SELECT count(*) FROM t"), 2);
+    follower.assert_same(&primary);
+}
+
+#[test]
+fn job_of_short_statements_ends_between_them_when_its_caller_goes() {
+    let (_dir, _log, primary, _follower) = pair(&[TABLE]);
+    let (sink, receiver) = replies(1);
+    let (mut several, _never) = job(vec![statement("INSERT INTO t(v) VALUES('a')"); 2]);
+    several.reply = ReplyTo { sink, token: 1 };
+    // Gone before it began: not even the first one is run.
+    drop(receiver);
+    primary.database.submit(vec![several]);
+    primary
+        .run("INSERT INTO t(v) VALUES('b')")
+        .expect("written");
+    assert_eq!(primary.integer("SELECT count(*) FROM t"), 1);
+}
+
+#[test]
+fn retry_of_a_call_whose_first_caller_is_gone_is_carried_out_once() {
+    let (_dir, log, primary, follower) = pair(&[TABLE]);
+    // It was past its commit when the caller went: the retry gets what became of it.
+    log.set(Delivery::Held);
+    let (first, caller) = keyed("INSERT INTO t(v) VALUES('a')", key(1, 1));
+    primary.database.submit(vec![first]);
+    primary.database.settle();
+    drop(caller);
+    let (retry, again) = keyed("INSERT INTO t(v) VALUES('a')", key(1, 1));
+    primary.database.submit(vec![retry]);
+    log.set(Delivery::AtOnce);
+    log.deliver();
+    answer(again).expect("recorded");
+    assert_eq!(primary.integer("SELECT count(*) FROM t"), 1);
+    // It was interrupted: the retry is carried out.
+    let slow = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 1000000) INSERT INTO t(v) SELECT x FROM n WHERE x = 1000000";
+    let (first, caller) = keyed(slow, key(1, 2));
+    primary.database.submit(vec![first]);
+    drop(caller);
+    let (retry, again) = keyed(slow, key(1, 2));
+    primary.database.submit(vec![retry]);
+    answer(again).expect("carried out");
+    assert_eq!(primary.integer("SELECT count(*) FROM t"), 2);
+    follower.assert_same(&primary);
+}
+
+#[test]
 fn expired_job_is_not_run() {
     let (_dir, _log, primary, _follower) = pair(&[TABLE]);
     let (mut late, answered) = sql_job("INSERT INTO t(v) VALUES('a')");
     late.deadline = Instant::now();
     primary.database.submit(vec![late]);
-    assert_eq!(code(&answer(answered)), ErrorCode::DeadlineExceeded);
+    assert_eq!(code(&answer(answered)), ErrorCode::Unavailable);
     assert_eq!(primary.integer("SELECT count(*) FROM t"), 0);
 }
 

@@ -61,6 +61,8 @@ struct State {
     committed: Vec<CommittedLtx>,
     held: Vec<v1::LtxCommand>,
     chunks: Vec<v1::LtxChunk>,
+    /// Of what is held.
+    rooms: Vec<Permit>,
     targets: Vec<Arc<Database>>,
     next_index: u64,
     purged: u64,
@@ -91,6 +93,7 @@ impl TestLog {
                 committed: Vec::new(),
                 held: Vec::new(),
                 chunks: Vec::new(),
+                rooms: Vec::new(),
                 targets: Vec::new(),
                 next_index: 1,
                 purged: 0,
@@ -135,6 +138,17 @@ impl TestLog {
             .lock()
             .targets
             .retain(|target| !Arc::ptr_eq(target, database));
+    }
+
+    /// Chunks that were proposed.
+    pub(super) fn chunks(&self) -> usize {
+        self.state.lock().chunks.len()
+    }
+
+    /// The chunks that are held are applied; their closing entry is not there yet.
+    pub(super) fn apply_chunks(&self) {
+        let rooms = std::mem::take(&mut self.state.lock().rooms);
+        drop(rooms);
     }
 
     pub(super) fn committed(&self) -> Vec<CommittedLtx> {
@@ -219,8 +233,16 @@ impl State {
 }
 
 impl Proposer for TestLog {
-    fn propose(&self, _leadership: Leadership, command: v1::Command) -> Result<(), NotProposed> {
+    fn propose(
+        &self,
+        _leadership: Leadership,
+        command: v1::Command,
+        room: Permit,
+    ) -> Result<(), NotProposed> {
         let mut state = self.state.lock();
+        if state.delivery == Delivery::Held {
+            state.rooms.push(room);
+        }
         if state.delivery == Delivery::Refused {
             return Err(NotProposed {
                 reason: "told so".into(),
@@ -483,6 +505,7 @@ pub(super) fn job(statements: Vec<v1::Statement>) -> (WriteJob, Answer) {
         statements,
         deadline: Instant::now() + PATIENCE,
         retry: false,
+        begun: false,
         reply,
     };
     (job, receiver)
@@ -510,7 +533,7 @@ pub(super) fn options_now() -> TransactionOptions {
         key: None,
         answered_below: 0,
         wait_until: Instant::now() + PATIENCE,
-        duration_max: TRANSACTION_MAX,
+        duration_max: PATIENCE,
     }
 }
 

@@ -36,6 +36,12 @@ fn statements_see_each_other_and_nobody_else_does() {
         (refused.error.code(), refused.ended),
         (ErrorCode::Invalid, false)
     );
+    let refused = wait(transaction.execute(statement("BEGIN"))).expect_err("refused");
+    let words = "cannot start a transaction within a transaction";
+    assert_eq!(
+        (refused.error.sqlite_code, refused.error.message.as_str()),
+        (1, words)
+    );
     let rows = wait(transaction.execute(statement("SELECT v FROM t")))
         .expect("read")
         .rows;
@@ -159,6 +165,27 @@ fn closing_the_lane_ends_the_transaction_even_in_the_middle_of_a_statement() {
         closed.expect_err("interrupted").error.code(),
         ErrorCode::NotPrimary
     );
+}
+
+#[test]
+fn transaction_ends_when_its_caller_goes_in_the_middle_of_a_statement() {
+    let (_dir, _log, primary, _follower) = pair(&[TABLE]);
+    let mut transaction = begin(&primary);
+    wait(transaction.execute(statement("INSERT INTO t(v) VALUES('a')"))).expect("inserted");
+    let endless =
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n";
+    wait(async {
+        let going = tokio::time::timeout(
+            Duration::from_millis(100),
+            transaction.execute(statement(endless)),
+        );
+        going.await.expect_err("it is endless");
+    });
+    drop(transaction);
+    primary
+        .run("INSERT INTO t(v) VALUES('b')")
+        .expect("the lane is free");
+    assert_eq!(primary.integer("SELECT count(*) FROM t"), 1);
 }
 
 #[test]

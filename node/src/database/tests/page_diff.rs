@@ -247,6 +247,43 @@ fn damaged_or_outdated_diff_changes_nothing() {
 }
 
 #[test]
+fn a_database_of_one_transaction_is_sent_in_part_to_who_takes_any_pages() {
+    let (dir, _log, primary, _follower) = pair(&[]);
+    let path = dir.path().join("import.db");
+    let stock = rusqlite::Connection::open(&path).expect("opened");
+    let fill = format!("CREATE TABLE t(id INTEGER PRIMARY KEY, v); {FILL}");
+    stock.execute_batch(&fill).expect("filled");
+    drop(stock);
+    answer(primary.database.import(path, false))
+        .map_err(|error| error.message)
+        .expect("imported");
+    assert_eq!(primary.applied().position.txid.get(), 1);
+    let pages = primary.applied().page_count as usize;
+    let theirs: Vec<u64> = primary
+        .database
+        .page_checksums(PageNo::FIRST, pages - 3)
+        .into_iter()
+        .collect();
+    for (any_pages, sent) in [(false, pages), (true, 3)] {
+        let snapshot = answer(primary.database.snapshot())
+            .map_err(|error| error.message)
+            .expect("snapshot");
+        let mut diff = snapshot.into_diff(theirs.clone(), any_pages);
+        let mut ltx = Vec::new();
+        while let Some(piece) = diff.next_piece(1000).expect("read") {
+            ltx.extend(piece);
+        }
+        let mut decoder = halite_ltx::Decoder::new(&ltx[..]).expect("a header");
+        let (mut found, mut page) = (0, Vec::new());
+        while decoder.next_page(&mut page).expect("a page").is_some() {
+            found += 1;
+        }
+        decoder.finish().expect("whole");
+        assert_eq!(found, sent, "any_pages={any_pages}");
+    }
+}
+
+#[test]
 fn exported_file_is_an_ordinary_database() {
     let (dir, _log, primary, _follower) = history();
     let path = dir.path().join("export.db");

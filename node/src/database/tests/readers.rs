@@ -2,22 +2,28 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use halite_archive::BlockingJob;
 use halite_proto::v1::{self, ErrorCode};
 use halite_sim_disk::CrashDisk;
+use parking_lot::Mutex;
 
 use super::harness::*;
 use crate::database::*;
 
-fn pool() -> Arc<ReaderPool> {
+pub(super) fn pool() -> Arc<ReaderPool> {
     ReaderPool::start(2, SystemHost::shared()).expect("started")
 }
 
-fn read(pool: &ReaderPool, node: &Node, sqls: &[&str]) -> Result<CallResults, v1::Error> {
+pub(super) fn read(
+    pool: &ReaderPool,
+    node: &Node,
+    sqls: &[&str],
+) -> Result<CallResults, v1::Error> {
     let (reply, receiver) = ReplyTo::oneshot();
     pool.run(vec![read_job(node, sqls, reply)]);
     answer(receiver)
@@ -76,7 +82,7 @@ fn reads_are_answered_and_writes_handed_back() {
         ("SELECT * FROM nothing", ErrorCode::Sql),
         ("BEGIN", ErrorCode::Invalid),
         ("ATTACH ':memory:' AS x", ErrorCode::Invalid),
-        ("PRAGMA query_only = OFF", ErrorCode::Invalid),
+        ("PRAGMA query_only = ON", ErrorCode::Invalid),
         ("", ErrorCode::Invalid),
     ] {
         assert_eq!(code(&read(&pool, &follower, &[sql])), expected, "{sql}");
@@ -96,6 +102,24 @@ fn read_is_interrupted_at_its_deadline() {
     job.deadline = Instant::now() + Duration::from_millis(50);
     pool.run(vec![job]);
     assert_eq!(code(&answer(receiver)), ErrorCode::DeadlineExceeded);
+}
+
+#[test]
+fn read_is_interrupted_when_its_caller_goes() {
+    let (_dir, _log, primary, _follower) = pair(&[]);
+    let pool = ReaderPool::start(1, SystemHost::shared()).expect("started");
+    let endless =
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n";
+    let (reply, caller) = ReplyTo::oneshot();
+    let mut job = read_job(&primary, &[endless], reply);
+    job.deadline = Instant::now() + PATIENCE * 10;
+    pool.run(vec![job]);
+    while pool.queued() > 0 {
+        std::thread::yield_now();
+    }
+    drop(caller);
+    // The only thread is free.
+    read(&pool, &primary, &["SELECT 1"]).expect("read");
 }
 
 const MANY: &str = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 200000) SELECT x, 'some text' FROM n";
@@ -284,6 +308,68 @@ fn slow_receivers_hold_no_thread_and_get_all_rows() {
         assert_eq!(drained, (200_000, None));
     }
     assert_eq!(pool.parked(), 0);
+}
+
+/// Has no room after the first rows, and has some, and says so, before its read is put aside.
+struct Hasty {
+    sink: Arc<dyn ReplySink>,
+    began: AtomicBool,
+    /// What another thread of the pool has seen the news by.
+    seen: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl ReplySink for Hasty {
+    fn deliver(&self, replies: Vec<CallReply>) {
+        self.began.store(true, Ordering::Relaxed);
+        self.sink.deliver(replies);
+    }
+
+    fn is_gone(&self, token: u64) -> bool {
+        self.sink.is_gone(token)
+    }
+
+    fn gone(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        self.sink.clone().gone()
+    }
+
+    fn room(&self, waiter: &Arc<dyn RoomWaiter>) -> Room {
+        let began = self.began.load(Ordering::Relaxed);
+        match began.then(|| self.seen.lock().take()).flatten() {
+            Some(seen) => {
+                waiter.wake();
+                seen();
+                Room::None
+            }
+            None => Room::Some,
+        }
+    }
+}
+
+#[test]
+fn room_that_is_made_before_a_read_is_put_aside_is_not_overlooked() {
+    let (_dir, _log, primary, _follower) = pair(&["CREATE TABLE t(v)", "INSERT INTO t VALUES(5)"]);
+    let pool = pool();
+    let (sink, mut receiver) = replies(16);
+    let (reply, answered) = ReplyTo::oneshot();
+    let other = read_job(&primary, &["SELECT v FROM t"], reply);
+    let of_other = pool.clone();
+    let seen: Box<dyn FnOnce() + Send> = Box::new(move || {
+        of_other.run(vec![other]);
+        answer(answered).expect("the other thread is free");
+    });
+    let sink = Arc::new(Hasty {
+        sink,
+        began: AtomicBool::new(false),
+        seen: Mutex::new(Some(seen)),
+    });
+    // Shorter than a receiver may take nothing: at that end it would be looked at again.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let rows = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 2000) SELECT x FROM n";
+    pool.run(vec![ReadJob {
+        deadline,
+        ..read_job(&primary, &[rows], ReplyTo { sink, token: 1 })
+    }]);
+    assert_eq!(drain(&mut receiver), (2000, None));
 }
 
 #[test]

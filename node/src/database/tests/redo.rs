@@ -449,3 +449,44 @@ fn outcomes_survive_a_restart() {
     assert_eq!((write(&node, 1), write(&node, 2)), (first, second));
     assert_eq!(node.integer("SELECT count(*) FROM t"), 2);
 }
+
+#[test]
+fn what_was_written_behind_the_logs_back_is_kept_before_a_redo_replaces_it() {
+    let (dir, log, primary, _follower) = pair_beyond_a_checkpoint();
+    let orphans = || {
+        let files = std::fs::read_dir(dir.path()).expect("listed");
+        let paths = files.map(|file| file.expect("listed").path());
+        let orphan = |path: &std::path::PathBuf| path.display().to_string().contains(".orphan-");
+        paths.filter(orphan).collect::<Vec<_>>()
+    };
+    let total = log.committed().len();
+    // The log knows more than is certain to be committed: the file may hold that.
+    for (number, (changed, up_to)) in [(false, total), (false, total - 1), (true, total)]
+        .into_iter()
+        .enumerate()
+    {
+        let path = dir.path().join(format!("case-{number}.db"));
+        copy(&primary.path, &path, true);
+        if changed {
+            let stranger = rusqlite::Connection::open(&path).expect("opened");
+            stranger
+                .execute("INSERT INTO t VALUES('stranger')", ())
+                .expect("written");
+        }
+        let redo = Redo {
+            to: log.committed()[up_to - 1].index,
+            ..redo_of(&primary, &log, up_to)
+        };
+        let node = Node::restart(&log, &path, redo, Arc::default());
+        assert!(node.database.is_fine(), "{number}");
+        let strangers = "SELECT count(*) FROM t WHERE v = 'stranger'";
+        assert_eq!(node.integer(strangers), 0);
+        node.stop();
+        assert_eq!(orphans().len(), usize::from(changed), "{:?}", orphans());
+    }
+    let kept = rusqlite::Connection::open(&orphans()[0]).expect("opened");
+    let rows: i64 = kept
+        .query_row("SELECT count(*) FROM t", (), |row| row.get(0))
+        .expect("read");
+    assert_eq!(rows, primary.integer("SELECT count(*) FROM t") + 1);
+}
