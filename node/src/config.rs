@@ -24,6 +24,8 @@ mod yaml;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use halite_archive::Schedule;
+
 pub use byte_size::{ByteSize, ByteSizeError};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use log_config::{LogConfig, LogFormat, LogLevel};
@@ -53,6 +55,8 @@ pub struct Config {
     pub dbs: Vec<DatabaseConfig>,
     /// Where databases go that name no replica of their own.
     pub archive: Option<ArchiveConfig>,
+    /// How files of all archives are merged, and how long they are kept.
+    pub archive_schedule: Schedule,
     pub log: LogConfig,
     /// Memory for the newest entries of the replicated log.
     pub log_cache: ByteSize,
@@ -79,7 +83,7 @@ pub struct MemberConfig {
     pub addr: String,
 }
 
-/// One database to create at the first start.
+/// One database to create whenever it is absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseConfig {
     pub name: String,

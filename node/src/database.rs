@@ -21,14 +21,18 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 mod applied;
+mod caller;
 mod committed_ltx;
 mod error;
 mod failure;
 mod follow;
 mod guard;
 mod host;
+mod keep;
 mod lane;
 mod on_confirmed;
+mod page_source;
+pub(crate) mod pragma;
 mod proposer;
 mod reader_pool;
 pub(crate) mod recovery;
@@ -38,13 +42,19 @@ mod snapshot;
 mod spec;
 mod statement;
 mod transaction;
+mod window;
 mod write_job;
 
 pub use applied::{Applied, Health, Mark, Status};
 pub use committed_ltx::{ChunkSource, CommittedLtx, LtxReader};
 pub use error::{ApplyError, InstallError, OpenError};
+pub(crate) use host::HostThreads;
 pub use host::{Host, SystemHost, blocking};
+pub(crate) use keep::Unfinished;
+pub use keep::{Keep, Kept};
+pub use lane::inbox::Sealed;
 pub use on_confirmed::OnConfirmed;
+pub use page_source::{PageSource, PageSourceError};
 pub use proposer::{
     CheckpointStore, CommittedLog, Leadership, NotProposed, Proposer, Transactions,
 };
@@ -54,14 +64,14 @@ pub use reply::{
 };
 pub use snapshot::{DatabaseSnapshot, PageDiff};
 pub use spec::{DatabaseId, DatabaseOptions, DatabaseSpec, Redo};
-pub use transaction::{
-    Committed, TRANSACTION_MAX, Transaction, TransactionFailure, TransactionOptions,
-};
+pub use transaction::{Committed, Transaction, TransactionFailure, TransactionOptions};
+pub use window::{Permit, Window};
 pub use write_job::{CallKey, WriteJob};
 
 use lane::inbox::Inbox;
 use lane::message::{Install, Job, Ordered, PendingApply, Task, Told};
 use lane::shared::Shared;
+use page_source::LtxPages;
 
 /// One SQLite file of this node. See the module.
 pub struct Database {
@@ -160,6 +170,7 @@ impl Database {
             .into_iter()
             .map(|job| match job.statements.as_slice() {
                 [only] if statement::is_vacuum(&only.sql) => Job::Alone(job),
+                several if pragma::without_foreign_keys(several) => Job::Alone(job),
                 _ => Job::Write(job),
             })
             .collect();
@@ -187,6 +198,14 @@ impl Database {
             overwrite,
             reply,
         }]);
+        receiver
+    }
+
+    /// Takes no more writes as long as the answer is kept; `None`, and nothing is changed, unless it is certain here that no transaction was
+    /// ever committed and none is asked for. What is proposed under the leadership that the answer names finds the database blank.
+    pub fn seal_if_blank(&self) -> oneshot::Receiver<Option<Sealed>> {
+        let (reply, receiver) = oneshot::channel();
+        self.inbox.push_task(Task::SealIfBlank { reply });
         receiver
     }
 
@@ -242,6 +261,17 @@ impl Database {
         receiver
     }
 
+    /// Brings back a database that needs repair, by what an operator says counts where no other node has its pages. What does not count is
+    /// kept in a file beside it, as far as it can be had.
+    ///
+    /// # Errors
+    /// It needs no repair, or what is to count cannot be had; then it is as before, or the message says what it holds.
+    pub fn keep(&self, keep: Keep) -> oneshot::Receiver<Result<Kept, v1::Error>> {
+        let (reply, receiver) = oneshot::channel();
+        self.inbox.push_task(Task::Keep { keep, reply });
+        receiver
+    }
+
     /// The first entry of the log that this database still needs because it is not well; `None` while it is.
     pub fn oldest_needed(&self) -> Option<u64> {
         let well = self.is_fine();
@@ -282,9 +312,23 @@ impl Database {
         ltx: Box<dyn Read + Send>,
         state: v1::DatabaseState,
     ) -> oneshot::Receiver<Result<Applied, InstallError>> {
+        let pages = LtxPages::new(ltx, self.spec.page_size, state.page_count);
+        self.install_pages(Box::new(pages), state)
+    }
+
+    /// The same for pages that lie elsewhere than in one LTX.
+    pub fn install_pages(
+        &self,
+        pages: Box<dyn PageSource>,
+        state: v1::DatabaseState,
+    ) -> oneshot::Receiver<Result<Applied, InstallError>> {
         let (reply, receiver) = oneshot::channel();
-        self.inbox
-            .push_ordered(Ordered::Install(Install { ltx, state, reply }));
+        let install = Install {
+            pages,
+            state,
+            reply,
+        };
+        self.inbox.push_ordered(Ordered::Install(install));
         receiver
     }
 

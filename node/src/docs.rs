@@ -5,3 +5,6 @@ pub mod architecture {}
 
 #[doc = include_str!("docs/testing.md")]
 pub mod testing {}
+
+#[doc = include_str!("docs/sql.md")]
+pub mod sql {}

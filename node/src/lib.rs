@@ -27,5 +27,6 @@ pub(crate) mod api;
 pub mod archiver;
 pub mod cluster;
 pub mod database;
+mod immutable;
 mod piece_stream;
 mod staging_file;

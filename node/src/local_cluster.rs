@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct LocalClusterOptions {
     pub log: String,
     /// Nodes that run elsewhere or otherwise than the rest, by id.
     pub places: BTreeMap<u64, LocalPlace>,
+    /// Each node leads a process group of its own: what a terminal sends to the group of this process does not reach it.
+    pub own_groups: bool,
 }
 
 impl LocalClusterOptions {
@@ -51,6 +54,7 @@ impl LocalClusterOptions {
             extra_config: String::new(),
             log: "info".to_owned(),
             places: BTreeMap::new(),
+            own_groups: false,
         }
     }
 }
@@ -208,12 +212,16 @@ impl LocalCluster {
     /// # Errors
     /// The operating system's.
     pub fn start_node(&mut self, id: u64) -> io::Result<()> {
+        let own_groups = self.options.own_groups;
         let node = self.node_mut(id);
         let log = File::options().create(true).append(true).open(&node.log)?;
-        let child = Command::new(&node.command[0])
+        let mut command = Command::new(&node.command[0]);
+        if own_groups {
+            command.process_group(0);
+        }
+        let child = command
             .args(&node.command[1..])
-            .arg("serve")
-            .arg("--config")
+            .args(["serve", "--end-with-parent", "--config"])
             .arg(&node.config)
             .envs(node.env.iter().cloned())
             .stdin(Stdio::null())
@@ -222,6 +230,13 @@ impl LocalCluster {
             .spawn()?;
         node.child = Some(child);
         Ok(())
+    }
+
+    /// From its next start on, a node runs another program.
+    pub fn set_program(&mut self, id: u64, program: &Path) {
+        if let Some(last) = self.node_mut(id).command.last_mut() {
+            *last = program.as_os_str().to_owned();
+        }
     }
 
     /// SIGKILL, and waits until the process is gone.

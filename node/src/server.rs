@@ -1,8 +1,8 @@
 //! A running node: everything started in order, and stopped in order.
 //!
-//! Start: log, databases, Raft ([`Cluster::start`]), gRPC, formation of the cluster, archiver. Stop: no new calls, leadership handed
-//! over, archiver, Raft, databases, log. When the log's disk fails, Raft stops by itself; the node then starts anew on the same
-//! directory until it works, so that it recovers when the cause is gone.
+//! Start: log, databases, Raft (`Cluster::start`), gRPC, formation of the cluster, archiver. Stop: no new calls, leadership handed
+//! over, archiver, Raft, databases, log. When the log's disk fails, Raft stops by itself; the node then goes on answering, until files can be
+//! written again, and starts anew on the same directory until it works, so that it recovers when the cause is gone.
 
 mod descriptors;
 mod listener;
@@ -20,7 +20,7 @@ use halite_proto::v1::halite_server::HaliteServer;
 use halite_proto::v1::peer_server::PeerServer;
 use tokio::sync::watch;
 use tonic::transport::Server;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 pub use crate::api::grpc::Limits;
 use crate::api::grpc::{AdminService, SqlService, Stopping};
@@ -29,11 +29,12 @@ use crate::archiver::{self, ArchiverOptions};
 use crate::cluster::formation;
 use crate::cluster::peer_service::PeerService;
 use crate::cluster::transport::MESSAGE_BYTES_MAX;
-use crate::cluster::{Cluster, ClusterError, ClusterOptions, StartError};
-use crate::config::Config;
+use crate::cluster::{Cluster, ClusterError, ClusterOptions, StartError, Stopped, Unfit};
 use crate::database::{ReaderPool, blocking};
 pub use listener::{Connection, Incoming, Listener, TcpPorts};
-pub use node_view::{DatabaseView, LogEntryView, LogView, NodeView, TransactionView, TroubleView};
+pub use node_view::{
+    DatabaseView, LogEntryView, LogView, NodeView, PageDiffsView, TransactionView, TroubleView,
+};
 
 /// Calls that are under way when the node stops get this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,6 +82,9 @@ pub enum ServeError {
     /// This node must not take part in the cluster.
     #[error("{0}")]
     Refused(ClusterError),
+    /// This build is too old, or too new, for the cluster.
+    #[error(transparent)]
+    Unfit(Unfit),
     /// gRPC ended by itself.
     #[error("gRPC server failed: {0}")]
     Grpc(#[from] tonic::transport::Error),
@@ -92,13 +96,16 @@ pub enum ServeError {
     Config(String),
 }
 
-/// Runs a node as its configuration says until `shutdown` resolves.
+/// Runs a node in a process of its own until `shutdown` resolves.
 ///
 /// # Errors
 /// [`ServeError`]; a clean stop is `Ok`.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+pub async fn run(
+    options: ServerOptions,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
     descriptors::raise();
-    serve(ServerOptions::from_config(&config)?, shutdown).await
+    serve(options, shutdown).await
 }
 
 /// Why one life of the node ended.
@@ -136,12 +143,14 @@ async fn lives(
     loop {
         match live(&options, stopping.clone()).await {
             Ok(Ended::Shutdown) => return Ok(()),
-            Ok(Ended::RaftStopped(why)) => error!(
-                why,
-                "the node's storage failed: starting anew until it works"
-            ),
+            Ok(Ended::RaftStopped(_)) => {}
             Err(error) if first => return Err(error),
-            Err(ServeError::Refused(error)) => return Err(ServeError::Refused(error)),
+            // What it has met is there the next time, too.
+            Err(
+                error @ (ServeError::Refused(_)
+                | ServeError::Unfit(_)
+                | ServeError::Start(StartError::Unfit { .. })),
+            ) => return Err(error),
             Err(error) => warn!(%error, "not started yet, trying again"),
         }
         first = false;
@@ -184,11 +193,18 @@ async fn live(
         archiver_stopping,
     ));
 
-    let ended = wait(&cluster, options, stopping).await;
+    let ended = wait(&cluster, options, stopping.clone()).await;
 
     stop_archiver.send_replace(true);
     if archiver.await.is_err() {
         warn!("the archiver did not end cleanly");
+    }
+    if let Ok(Ended::RaftStopped(why)) = &ended {
+        error!(
+            why,
+            "the node's storage failed: starting anew when it works"
+        );
+        rest(&cluster, stopping).await;
     }
     // While it hands leadership over, this node still answers: callers learn who leads next.
     cluster.hand_over().await;
@@ -211,19 +227,25 @@ async fn wait(
     mut stopping: watch::Receiver<bool>,
 ) -> Result<Ended, ServeError> {
     let form = async {
-        if options.cluster.initial_members.is_empty() {
-            info!(
-                "waiting to be added: halite member add {} {}",
-                options.cluster.node_id,
-                cluster.addr()
-            );
-            return Ok(());
+        let first = &options.cluster.initial_members;
+        if first.is_empty() {
+            // One that has been in a cluster either is a member, or is told by `role` what it is.
+            if cluster.identity().cluster_id().is_none() {
+                info!(
+                    "waiting to be added: halite member add {} {}",
+                    options.cluster.node_id,
+                    cluster.addr()
+                );
+            }
+        } else {
+            formation::form(cluster, first).await?;
         }
-        formation::form(cluster, &options.cluster.initial_members).await
+        formation::remark(cluster, first);
+        Ok::<_, ClusterError>(())
     };
     tokio::select! {
         _ = stopping.wait_for(|stopping| *stopping) => return Ok(Ended::Shutdown),
-        why = cluster.stopped() => return Ok(Ended::RaftStopped(why)),
+        stopped = cluster.stopped() => return ended_by_itself(stopped),
         formed = form => match formed {
             Ok(()) => {}
             Err(error) if error.code == ErrorCode::Fenced => return Err(ServeError::Refused(error)),
@@ -233,7 +255,32 @@ async fn wait(
     }
     tokio::select! {
         _ = stopping.wait_for(|stopping| *stopping) => Ok(Ended::Shutdown),
-        why = cluster.stopped() => Ok(Ended::RaftStopped(why)),
+        stopped = cluster.stopped() => ended_by_itself(stopped),
+    }
+}
+
+/// Goes on answering, without a part in the cluster, until files can be written again: whoever asks is told why, and reads what is there. A node
+/// that closed would look like one that is gone, and could not start on that disk either.
+async fn rest(cluster: &Arc<Cluster>, mut stopping: watch::Receiver<bool>) {
+    if !cluster.rest().await {
+        return;
+    }
+    let stores = async {
+        while let Err(why) = cluster.try_to_write().await {
+            debug!(why, "files cannot be written yet");
+            tokio::time::sleep(RESTART_EVERY).await;
+        }
+    };
+    tokio::select! {
+        _ = stopping.wait_for(|stopping| *stopping) => {}
+        () = stores => info!("files can be written again"),
+    }
+}
+
+fn ended_by_itself(stopped: Stopped) -> Result<Ended, ServeError> {
+    match stopped {
+        Stopped::Failed(why) => Ok(Ended::RaftStopped(why)),
+        Stopped::Unfit(unfit) => Err(ServeError::Unfit(unfit)),
     }
 }
 

@@ -32,6 +32,14 @@ const CHATTY: [&str; 8] = [
     "mio",
 ];
 
+/// What says so many times a second that a member does not answer. Halite says it once, in its own words.
+const REPEATING: [&str; 4] = [
+    "openraft::core::raft_core",
+    "openraft::core::heartbeat",
+    "openraft::replication",
+    "openraft::engine::handler::replication_handler",
+];
+
 /// Starts logging as `log` says, standard output left alone.
 ///
 /// # Errors
@@ -71,9 +79,16 @@ fn filter(level: LogLevel, rust_log: Option<&str>) -> Result<EnvFilter, Telemetr
         LogLevel::Trace => LogLevel::Debug,
     };
     let chatty = CHATTY.iter().map(|target| format!(",{target}={quieter}"));
+    let repeating = match level {
+        LogLevel::Debug | LogLevel::Trace => quieter,
+        _ => LogLevel::Error,
+    };
+    let repeating = REPEATING
+        .iter()
+        .map(|target| format!(",{target}={repeating}"));
     Ok(EnvFilter::try_new(format!(
         "{level}{}",
-        chatty.collect::<String>()
+        chatty.chain(repeating).collect::<String>()
     ))?)
 }
 
@@ -89,6 +104,9 @@ mod tests {
             has("info") && has("openraft=warn") && has("h2=warn"),
             "{shown}"
         );
+        assert!(has("openraft::core::heartbeat=error"), "{shown}");
+        let shown = filter(LogLevel::Trace, None).unwrap().to_string();
+        assert!(shown.contains("openraft::replication=debug"), "{shown}");
     }
 
     #[test]

@@ -20,6 +20,8 @@ use tokio::sync::watch;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
+use crate::cluster::ClusterError;
+
 /// Metadata of a call or stream that another node hands on.
 const FORWARDED: &str = "halite-forwarded";
 
@@ -33,6 +35,21 @@ pub(crate) fn forwarded<T>(message: T) -> tonic::Request<T> {
         .metadata_mut()
         .insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
     request
+}
+
+/// What a caller is told of a call that was handed on to a primary which cannot be reached: it has not heard of it. `None` if it may have.
+pub(crate) fn unreached(status: &Status) -> Option<ClusterError> {
+    error_detail::is_unsent(status).then(|| {
+        ClusterError::unavailable(format!(
+            "the primary cannot be reached, nothing was sent to it: {}",
+            status.message()
+        ))
+    })
+}
+
+/// What the primary answered to a call that was handed on.
+fn handed_on<T>(answer: Result<T, Status>) -> Result<T, Status> {
+    answer.map_err(|status| unreached(&status).map_or(status, Status::from))
 }
 
 fn status_of(error: &v1::Error) -> Status {

@@ -37,10 +37,15 @@ fn follows(read: &PendingRead) -> Result<(), ClusterError> {
     if read.level == ReadLevel::Local || database.is_fine() {
         return Ok(());
     }
+    let health = database.health().borrow().clone();
+    let state = match health.needs_repair() {
+        true => "needs repair",
+        false => "is behind",
+    };
     Err(ClusterError::unavailable(format!(
-        "database {:?} is behind on this node: {}",
+        "database {:?} {state} on this node: {}",
         database.spec().name,
-        database.health().borrow().trouble()
+        health.trouble()
     )))
 }
 
@@ -133,6 +138,7 @@ impl Router {
                 deadline: (now + timeout(&call)).into_std(),
                 statements: call.statements,
                 retry: call.retry,
+                begun: false,
                 reply: ReplyTo {
                     sink: session.sink(),
                     token: call.id,
@@ -168,7 +174,13 @@ impl Router {
                     session.remember_for_fallback(read.call);
                     ready.push(read.job);
                 }
-                Ok(()) => waiting.push(read),
+                Ok(()) => match self.cluster.says_failed() {
+                    // Nothing comes any more that it could wait for.
+                    Some(why) => {
+                        session.fail([read.call.id], &ClusterError::unavailable(why).to_wire());
+                    }
+                    None => waiting.push(read),
+                },
             }
         }
         if !ready.is_empty() {
@@ -278,7 +290,7 @@ impl Router {
             .lag()
             .map_or("unknown".to_owned(), |lag| lag.as_millis().to_string());
         let mut error = ClusterError::unavailable(format!(
-            "this node is further behind than the read allows: lag_ms={lag} max_lag_ms={}",
+            "no majority answers that could tell how old what this node holds is: max_lag_ms={} lag_ms={lag}, as far as it knows itself",
             read.max_lag.as_millis()
         ));
         error.primary = self.cluster.other_primary();

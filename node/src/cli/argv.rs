@@ -1,4 +1,4 @@
-//! Litestream's flags: `restore` takes them with one dash as well as with two.
+//! Litestream's flags: `restore` and `ltx` take them with one dash as well as with two.
 
 use std::ffi::OsString;
 
@@ -14,18 +14,22 @@ const RESTORE_FLAGS: [&str; 9] = [
     "integrity-check",
     "parallelism",
 ];
+/// Long flags of `halite ltx`.
+const LTX_FLAGS: [&str; 2] = ["level", "json"];
 /// Global flags that stand before the command and take a value of their own.
 const WITH_VALUE: [&str; 1] = ["--addr"];
 
-/// Gives `-txid` and the other long flags of `restore` their second dash, and leaves everything else as it is.
+/// Gives `-txid` and the other long flags of these commands their second dash, and leaves everything else as it is.
 pub(crate) fn normalise(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut argv: Vec<OsString> = argv.into_iter().collect();
     let Some(command) = command_index(&argv) else {
         return argv;
     };
-    if argv[command] != "restore" {
-        return argv;
-    }
+    let flags: &[&str] = match argv[command].to_str() {
+        Some("restore") => &RESTORE_FLAGS,
+        Some("ltx") => &LTX_FLAGS,
+        _ => return argv,
+    };
     for arg in argv.iter_mut().skip(command + 1) {
         if arg == "--" {
             break;
@@ -35,7 +39,7 @@ pub(crate) fn normalise(argv: impl IntoIterator<Item = OsString>) -> Vec<OsStrin
             continue;
         };
         let name = flag.split('=').next().unwrap_or(flag);
-        if RESTORE_FLAGS.contains(&name) {
+        if flags.contains(&name) {
             *arg = OsString::from(format!("-{text}"));
         }
     }
@@ -93,6 +97,10 @@ mod tests {
             (
                 "halite --addr=a:1 restore -integrity-check quick u",
                 "halite --addr=a:1 restore --integrity-check quick u",
+            ),
+            (
+                "halite ltx -level 9 -json u",
+                "halite ltx --level 9 --json u",
             ),
             ("halite restore -v -o x u", "halite restore -v -o x u"),
             ("halite restore -unknown u", "halite restore -unknown u"),

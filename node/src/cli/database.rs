@@ -1,7 +1,7 @@
 //! `halite db`: the databases of the cluster.
 
-use clap::Subcommand;
-use halite_client::{Admin, DatabaseStatus};
+use clap::{Args, Subcommand};
+use halite_client::{Admin, DatabaseStatus, ErrorKind, Keep};
 use serde_json::json;
 
 use super::GlobalArgs;
@@ -31,14 +31,47 @@ pub(crate) enum DbCommand {
     },
     /// Have every node try again what keeps a database from its log
     Resume { name: String },
+    /// Bring back a database of which no node has a sound copy
+    ///
+    /// For a database whose file was changed or damaged behind Halite's back, where no other node is left to repair it from: `halite status`
+    /// names it. Say which of the two versions counts. The other one is kept in a file beside the database, whose path is printed.
+    Repair(RepairArgs),
     /// List the databases
     List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    name: String,
+    #[command(flatten)]
+    keep: KeepArgs,
+    /// With --keep-file: also where the log does not reach back, so that what was committed and is not in the file is lost
+    #[arg(long, conflicts_with = "keep_log")]
+    force: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct KeepArgs {
+    /// What is in the file counts: it becomes the next transaction. Lost: committed transactions that the file does not hold
+    #[arg(long)]
+    keep_file: bool,
+    /// What the log says counts, if it reaches far enough back. Lost: what was written into the file while its node was stopped
+    #[arg(long)]
+    keep_log: bool,
 }
 
 fn parse_page_size(text: &str) -> Result<u32, String> {
     let size: Option<u32> = text.parse().ok();
     size.filter(|size| size.is_power_of_two() && (512..=65536).contains(size))
         .ok_or_else(|| "a page size is a power of two from 512 to 65536".to_owned())
+}
+
+impl DbCommand {
+    /// It asks a cluster for something that goes on there when this process is gone.
+    pub(super) fn changes(&self) -> bool {
+        !matches!(self, Self::List)
+    }
 }
 
 pub(crate) async fn run(command: DbCommand, global: &GlobalArgs) -> Result<Outcome, CliError> {
@@ -69,6 +102,7 @@ pub(crate) async fn run(command: DbCommand, global: &GlobalArgs) -> Result<Outco
             )?;
         }
         DbCommand::Resume { name } => return resume(&admin, &name, global).await,
+        DbCommand::Repair(args) => repair(&admin, &args, global).await?,
         DbCommand::List => {
             let databases = admin.list_databases().await?;
             if global.json {
@@ -107,6 +141,55 @@ async fn resume(admin: &Admin, name: &str, global: &GlobalArgs) -> Result<Outcom
     } else {
         Outcome::Bad
     })
+}
+
+async fn repair(admin: &Admin, args: &RepairArgs, global: &GlobalArgs) -> Result<(), CliError> {
+    let name = &args.name;
+    let (keep, of_log, other, lost) = match args.keep.keep_file {
+        true => (
+            Keep::File,
+            None,
+            "what the log says",
+            ": committed transactions that the file does not hold are lost here, an archive may have them",
+        ),
+        false => (
+            Keep::Log,
+            Some("what the log says"),
+            "what was in its file",
+            "",
+        ),
+    };
+    let done = admin.repair_database(name, keep, args.force).await.map_err(|error| {
+        let gone = *error.kind() == ErrorKind::Corrupt;
+        let failed = CliError::from(error);
+        match gone {
+            true => failed.help(format!(
+                "take what is in the file with --keep-file, or `halite restore` it from its archive, `halite db drop {name}` and `halite import` the copy"
+            )),
+            false => failed,
+        }
+    })?;
+    let txid = txid_text(done.txid);
+    let kept = match done.copy.is_empty() {
+        true => format!("{other} is not kept ({}){lost}", done.not_copied),
+        false => format!("{other} is kept on node {} in {}", done.node_id, done.copy),
+    };
+    let counts = match of_log {
+        Some(of_log) => of_log.to_owned(),
+        None => format!("what was in the file of node {}", done.node_id),
+    };
+    let others = "any other node whose file held something else keeps that beside its own file, and says so in `halite status`";
+    told(
+        global,
+        &format!("database {name} holds {counts}, as of transaction {txid}\n{others}\n{kept}"),
+        json!({
+            "database": name,
+            "txid": txid,
+            "node_id": done.node_id,
+            "copy": (!done.copy.is_empty()).then_some(&done.copy),
+            "not_copied": (!done.not_copied.is_empty()).then_some(&done.not_copied),
+        }),
+    )
 }
 
 fn told(global: &GlobalArgs, text: &str, json: serde_json::Value) -> Result<(), CliError> {

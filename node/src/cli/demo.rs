@@ -26,7 +26,8 @@ use super::GlobalArgs;
 use super::error::{CliError, Outcome};
 use super::output::{print, print_json};
 use screen::Screen;
-use story::Story;
+use source::Source;
+use story::{Story, blocking};
 
 /// Run three nodes on this machine, kill the primary under load, and check that nothing is lost.
 ///
@@ -49,7 +50,10 @@ pub(crate) async fn run(args: DemoArgs, global: &GlobalArgs) -> Result<Outcome, 
     // Declared first, dropped last: when Ctrl-C ends the story, its processes are gone before their folder is.
     let mut folder = make_folder(&args)?;
     let mut screen = Screen::new(global.json);
-    let told = tell(&args, folder.path(), &mut screen).await;
+    screen.title("Halite demo: three nodes on this machine, and one of them dies.")?;
+    // A file that cannot be had is no promise that was broken.
+    let source = source(&args, folder.path()).await?;
+    let told = tell(source, folder.path(), &mut screen).await;
     let summary = match told {
         Ok(summary) => Some(summary),
         Err(CliError::Failed { message, .. }) => {
@@ -82,12 +86,17 @@ pub(crate) async fn run(args: DemoArgs, global: &GlobalArgs) -> Result<Outcome, 
     })
 }
 
+async fn source(args: &DemoArgs, folder: &Path) -> Result<Source, CliError> {
+    let (given, folder) = (args.db.clone(), folder.to_owned());
+    blocking(move || Source::prepare(given.as_deref(), &folder)).await?
+}
+
 async fn tell(
-    args: &DemoArgs,
+    source: Source,
     folder: &Path,
     screen: &mut Screen,
 ) -> Result<summary::Summary, CliError> {
-    let mut story = Story::begin(args.db.as_deref(), folder, screen).await?;
+    let mut story = Story::begin(source, folder, screen).await?;
     story.run_to_the_end(screen).await
 }
 

@@ -1,33 +1,38 @@
 //! `halite export`: a consistent copy of a database as an ordinary SQLite file.
 
-use std::fs::{File, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt;
+mod temporary;
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use clap::Args;
-use halite_client::ReadLevel;
+use halite_archive::{OutputPlace, OutputPlaceError};
+use halite_client::{Exported, ReadLevel};
 use serde_json::json;
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 use tokio::io::AsyncWrite;
 
 use super::GlobalArgs;
 use super::database::txid_text;
 use super::error::{CliError, Outcome};
-use super::output::{ProgressLine, human_bytes, print, print_json};
+use super::held_file::refuse_held;
+use super::output::{ProgressLine, human_bytes, print, print_json, remark};
 use super::sql::parse_level;
 
 /// Export a consistent copy of a database as an ordinary SQLite file.
 ///
-/// Nothing appears under the output's name until the copy is whole and on disk.
+/// Nothing appears under the output's name until the copy is whole and on disk. The copy is in rollback journal mode: it can be read where nothing
+/// may be written. A file that it replaces gives it its owner and mode; a symbolic link is followed. What an export that was killed has left beside its
+/// output (`.halite-export-*`) is removed by the next one.
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     /// The database
     #[arg(long, env = "HALITE_DB", value_name = "NAME")]
     db: String,
-    /// Where the copy goes
+    /// Where the copy goes: a file, or - for standard output
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Replace the output if it is there, and remove its -wal, -shm and -journal
@@ -38,79 +43,123 @@ pub(crate) struct ExportArgs {
     level: ReadLevel,
 }
 
-/// Files that SQLite keeps beside a database. With another database's content they would corrupt the copy.
-const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+/// The output that is standard output.
+const STANDARD_OUTPUT: &str = "-";
 
 pub(crate) async fn run(args: ExportArgs, global: &GlobalArgs) -> Result<Outcome, CliError> {
-    check_target(&args.output, args.force)?;
+    if args.output.as_os_str() == STANDARD_OUTPUT {
+        return to_standard_output(&args, global).await;
+    }
+    let (path, force) = (args.output.clone(), args.force);
+    let place = blocking(move || {
+        let place = OutputPlace::look(&path, force).map_err(explained)?;
+        refuse_held(place.path())?;
+        Ok::<_, CliError>(place)
+    })
+    .await??;
     let client = global.connect().await?;
-    let cannot_create =
+    let cannot_write =
         |error: io::Error| CliError::io(format!("cannot write {}", args.output.display()), &error);
-    let (file, path) = temporary_beside(&args.output)
-        .map_err(cannot_create)?
+    for left in temporary::remove_left(folder_of(place.path())) {
+        remark(&format!(
+            "removed what an export that was killed has left: {}",
+            left.display()
+        ));
+    }
+    let (file, temporary) = temporary::create(folder_of(place.path()))
+        .map_err(cannot_write)?
         .into_parts();
-    let sync = file.try_clone().map_err(cannot_create)?;
-    let target = Counted {
-        inner: tokio::fs::File::from_std(file),
-        bytes: 0,
-        line: ProgressLine::new(),
-    };
+    let sync = file.try_clone().map_err(cannot_write)?;
+    let target = Counted::new(tokio::fs::File::from_std(file));
     let done = client.admin().export(&args.db, args.level, target).await?;
-    let (output, force) = (args.output.clone(), args.force);
-    let published = tokio::task::spawn_blocking(move || publish(&sync, path, &output, force)).await;
-    published
-        .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
-        .map_err(cannot_create)?;
+    blocking(move || publish(&sync, temporary, &place))
+        .await?
+        .map_err(cannot_write)?;
     if global.json {
-        print_json(&json!({
-            "database": args.db,
-            "output": args.output,
-            "txid": txid_text(done.txid),
-            "bytes": done.bytes,
-        }))?;
+        print_json(&told(&args, &done))?;
     } else {
-        let size = human_bytes(done.bytes);
-        print(&format!(
-            "exported {} to {} ({size}, transaction {})\n",
-            args.db,
-            args.output.display(),
-            txid_text(done.txid)
-        ))?;
+        print(&words(&args, &done, &args.output.display().to_string()))?;
     }
     Ok(Outcome::Good)
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
+async fn to_standard_output(args: &ExportArgs, global: &GlobalArgs) -> Result<Outcome, CliError> {
+    if io::stdout().is_terminal() {
+        return Err(
+            CliError::new("a database is not for the eye: standard output is a terminal")
+                .help("redirect it: `halite export --db NAME -o - > FILE`"),
+        );
+    }
+    let client = global.connect().await?;
+    let target = Counted::new(tokio::io::stdout());
+    let done = client
+        .admin()
+        .export(&args.db, args.level, target)
+        .await
+        .map_err(|error| match closed(&error) {
+            true => CliError::OutputClosed,
+            false => CliError::from(error),
+        })?;
+    // What was done is told beside the copy.
+    if global.json {
+        remark(&told(args, &done).to_string());
+    } else {
+        remark(words(args, &done, "standard output").trim_end());
+    }
+    Ok(Outcome::Good)
 }
 
-fn check_target(output: &Path, force: bool) -> Result<(), CliError> {
-    if output.is_dir() {
-        return Err(CliError::new(format!("{} is a folder", output.display())));
-    }
-    let there = BESIDE
-        .iter()
-        .map(|ending| beside(output, ending))
-        .chain([output.to_owned()])
-        .find(|path| path.exists());
-    match there {
-        Some(path) if !force => Err(
-            CliError::new(format!("{} is there already", path.display()))
-                .help("--force replaces it"),
-        ),
-        _ => Ok(()),
+/// Whoever reads our output has enough.
+fn closed(error: &halite_client::Error) -> bool {
+    std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn told(args: &ExportArgs, done: &Exported) -> serde_json::Value {
+    json!({
+        "database": args.db,
+        "output": args.output,
+        "txid": txid_text(done.txid),
+        "bytes": done.bytes,
+    })
+}
+
+fn words(args: &ExportArgs, done: &Exported, output: &str) -> String {
+    format!(
+        "exported {} to {output} ({}, transaction {})\n",
+        args.db,
+        human_bytes(done.bytes),
+        txid_text(done.txid)
+    )
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, CliError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|stopped| CliError::new(format!("export stopped: {stopped}")))
+}
+
+/// An output that cannot be written, with what can be done about it.
+fn explained(error: OutputPlaceError) -> CliError {
+    let failed = CliError::new(error.to_string());
+    match error {
+        OutputPlaceError::Exists(_) => failed.help("--force replaces it"),
+        other => with_way_on(failed, &other),
     }
 }
 
-/// A temporary file in the folder of `output`, so that a rename can give it the name. It is removed when dropped.
-fn temporary_beside(output: &Path) -> io::Result<NamedTempFile> {
-    let folder = folder_of(output);
-    tempfile::Builder::new()
-        .prefix(".halite-export-")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)
+/// What can be done about a place where no file may be written, whatever the command.
+pub(super) fn with_way_on(failed: CliError, error: &OutputPlaceError) -> CliError {
+    match error {
+        OutputPlaceError::NoFolder(_) => {
+            failed.help("is the path right? A folder has to be made first")
+        }
+        OutputPlaceError::NotAFile { .. } => failed.help("only regular files are replaced"),
+        _ => failed,
+    }
 }
 
 fn folder_of(output: &Path) -> &Path {
@@ -121,30 +170,36 @@ fn folder_of(output: &Path) -> &Path {
 }
 
 /// File to disk, name, folder to disk: whoever sees the name sees the whole copy, after a power loss too.
-fn publish(file: &File, temporary: TempPath, output: &Path, force: bool) -> io::Result<()> {
+fn publish(file: &File, temporary: TempPath, place: &OutputPlace) -> io::Result<()> {
+    place.dress(file)?;
     file.sync_all()?;
-    if force {
-        for ending in BESIDE {
-            match std::fs::remove_file(beside(output, ending)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        temporary.persist(output)?;
+    if place.force() {
+        place.remove_companions()?;
+        temporary.persist(place.path())?;
     } else {
-        temporary.persist_noclobber(output)?;
+        temporary.persist_noclobber(place.path())?;
     }
-    File::open(folder_of(output))?.sync_all()
+    File::open(folder_of(place.path()))?.sync_all()
 }
 
 /// Counts what is written, and shows it.
-struct Counted {
-    inner: tokio::fs::File,
+struct Counted<W> {
+    inner: W,
     bytes: u64,
     line: ProgressLine,
 }
 
-impl AsyncWrite for Counted {
+impl<W> Counted<W> {
+    fn new(inner: W) -> Self {
+        Self {
+            inner,
+            bytes: 0,
+            line: ProgressLine::new(),
+        }
+    }
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for Counted<W> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -171,45 +226,37 @@ impl AsyncWrite for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
     use std::io::Write;
-
-    #[test]
-    fn what_is_there_is_replaced_only_by_force() {
-        let folder = tempfile::tempdir().unwrap();
-        let output = folder.path().join("copy.db");
-        assert!(check_target(&output, false).is_ok());
-        std::fs::write(beside(&output, "-wal"), "old").unwrap();
-        assert!(
-            check_target(&output, false)
-                .unwrap_err()
-                .to_string()
-                .ends_with("copy.db-wal is there already")
-        );
-        std::fs::write(&output, "old").unwrap();
-        assert!(check_target(&output, false).is_err());
-        assert!(check_target(&output, true).is_ok());
-        assert!(check_target(folder.path(), true).is_err());
-    }
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn publishing_is_whole_and_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("copy.db");
         let stage = |content: &str| {
-            let mut file = temporary_beside(&output).unwrap();
+            let mut file = temporary::create(folder.path()).unwrap();
             file.write_all(content.as_bytes()).unwrap();
             file.into_parts()
         };
+        let place = |force| OutputPlace::look(&output, force);
+        let new = place(false).unwrap();
         let (file, path) = stage("one");
-        publish(&file, path, &output, false).unwrap();
+        publish(&file, path, &new).unwrap();
+        assert!(place(false).is_err());
+        // It has appeared since somebody looked.
         let (file, path) = stage("two");
-        let refused = publish(&file, path, &output, false).unwrap_err();
+        let refused = publish(&file, path, &new).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(std::fs::read_to_string(&output).unwrap(), "one");
-        std::fs::write(beside(&output, "-journal"), "hot").unwrap();
+        std::fs::write(folder.path().join("copy.db-journal"), "hot").unwrap();
+        let mode = Permissions::from_mode(0o600);
+        std::fs::set_permissions(&output, mode).unwrap();
         let (file, path) = stage("three");
-        publish(&file, path, &output, true).unwrap();
+        publish(&file, path, &place(true).unwrap()).unwrap();
         assert_eq!(std::fs::read_to_string(&output).unwrap(), "three");
+        let mode = std::fs::metadata(&output).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         let names: Vec<_> = std::fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name())

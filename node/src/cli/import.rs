@@ -1,26 +1,29 @@
 //! `halite import`: an ordinary SQLite file becomes a database of the cluster.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+mod source_file;
+mod upload;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use halite_client::{Client, ErrorKind, ReadLevel};
+use halite_proto::v1::ImportResponse;
 use serde_json::json;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::Instant;
 
 use super::GlobalArgs;
 use super::database::txid_text;
 use super::error::{CliError, Outcome};
-use super::output::{ProgressLine, human_bytes, print, print_json};
+use super::output::{human_bytes, print, print_json, remark};
 use crate::config::database_name_fault;
+use source_file::SourceFile;
+use upload::upload;
 
 /// Import a SQLite file as a new or empty database.
 ///
-/// The file is left as it is, and nobody can write to it while it is read.
+/// The file and its -wal are only read (a journal that a crash has left is rolled back first, as by any program that opens the file), and nobody
+/// can write to them meanwhile. SQLite checks the file before it is sent.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     /// The SQLite file
@@ -31,44 +34,34 @@ pub(crate) struct ImportArgs {
     /// Replace what the database holds
     #[arg(long)]
     overwrite: bool,
+    /// Import a file that SQLite finds malformed, as it is, page by page
+    #[arg(long)]
+    force: bool,
 }
 
-/// SQLite's own words at the beginning of every database file (https://www.sqlite.org/fileformat.html, section 1.3).
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-/// How long another writer of the file is waited for.
-const BUSY_WAIT: Duration = Duration::from_secs(5);
-/// A writer may slip in between the checkpoint and the lock; a busy one can be outlasted only by chance.
-const FREEZE_TRIES: u32 = 3;
+/// How often a file is sent whole when primaries are lost.
+const TRIES: u32 = 3;
+/// How long a cluster may take to find a primary that takes the file.
+const PRIMARY_WAIT: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(200);
+const LOOK: &str = "look at what it holds; --overwrite replaces it with the file";
 
 pub(crate) async fn run(args: ImportArgs, global: &GlobalArgs) -> Result<Outcome, CliError> {
     let name = database_name(&args)?;
-    let path = args.file.clone();
-    let frozen = tokio::task::spawn_blocking(move || FrozenFile::open(&path)).await;
-    let frozen =
-        frozen.map_err(|error| CliError::new(format!("cannot read the file: {error}")))??;
+    let (path, force) = (args.file.clone(), args.force);
+    let source = tokio::task::spawn_blocking(move || SourceFile::open(&path, force)).await;
+    let source =
+        source.map_err(|error| CliError::new(format!("cannot read the file: {error}")))??;
+    if let [first, more @ ..] = source.complaints() {
+        remark(&format!(
+            "warning: {} is malformed and is imported as it is: what reads it may fail or be wrong\n  {first}",
+            args.file.display()
+        ));
+        more.iter().for_each(|more| remark(&format!("  {more}")));
+    }
+    let size = human_bytes(source.size_bytes());
     let client = global.connect().await?;
-    let file = File::open(&args.file).map_err(|error| CliError::io(args.file.display(), &error))?;
-    let source = Counted {
-        inner: tokio::fs::File::from_std(file),
-        read_bytes: 0,
-        total_bytes: frozen.size_bytes,
-        line: ProgressLine::new(),
-    };
-    let done = client
-        .admin()
-        .import(&name, frozen.size_bytes, args.overwrite, source)
-        .await
-        .map_err(|error| {
-            let exists = *error.kind() == halite_client::ErrorKind::AlreadyExists;
-            let failed = CliError::from(error);
-            if exists {
-                failed.help("--overwrite replaces what the database holds, --db gives another name")
-            } else {
-                failed
-            }
-        })?;
-    let size = human_bytes(frozen.size_bytes);
-    drop(frozen);
+    let done = import(&client, &name, args.overwrite, source).await?;
     if global.json {
         print_json(&json!({
             "database": name,
@@ -86,7 +79,95 @@ pub(crate) async fn run(args: ImportArgs, global: &GlobalArgs) -> Result<Outcome
     Ok(Outcome::Good)
 }
 
+/// Sends the file; once more where a primary is lost, as long as that can overwrite nothing that somebody was told is kept.
+async fn import(
+    client: &Client,
+    name: &str,
+    overwrite: bool,
+    source: SourceFile,
+) -> Result<ImportResponse, CliError> {
+    let (mut source, mut overwrite) = (source, overwrite);
+    let mut tries = 1;
+    let mut unanswered = None;
+    let mut refused_since = None;
+    loop {
+        let (file, answer) = upload(client, name, overwrite, source).await?;
+        source = file;
+        let error = match answer {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let nothing_written = matches!(
+            error.kind(),
+            ErrorKind::NotPrimary { .. } | ErrorKind::Unavailable { .. }
+        );
+        if error.is_outcome_unknown() {
+            expect_blank(client, name, &error).await?;
+            // It is blank, so nothing has to be replaced; and what comes in between was written by others.
+            overwrite = false;
+            unanswered = Some(error.clone());
+            refused_since = None;
+            tries += 1;
+        } else if let (ErrorKind::AlreadyExists, Some(before)) = (error.kind(), &unanswered) {
+            return Err(not_known(name, before));
+        } else if !nothing_written {
+            return Err(explained(error));
+        }
+        let since = *refused_since.get_or_insert_with(Instant::now);
+        if tries > TRIES || since.elapsed() > PRIMARY_WAIT {
+            return Err(explained(error));
+        }
+        if error.is_outcome_unknown() {
+            remark(&format!("the file is sent again: {error}"));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Looks what became of an import that nobody answered for; an error unless surely nothing is there.
+async fn expect_blank(
+    client: &Client,
+    name: &str,
+    unknown: &halite_client::Error,
+) -> Result<(), CliError> {
+    let database = client.database(name).with_level(ReadLevel::Linearizable);
+    let found = database
+        .query("SELECT count(*) FROM sqlite_schema", ())
+        .await
+        .and_then(|rows| rows.first().map_or(Ok(0), |row| row.get::<i64>(0)));
+    match found {
+        Ok(0) => Ok(()),
+        Err(error) if *error.kind() == ErrorKind::NoSuchDatabase => Ok(()),
+        Ok(_) => Err(not_known(name, unknown)),
+        Err(error) => Err(CliError::new(format!(
+            "{unknown}. Whether database {name} holds the file could not be found out: {error}"
+        ))
+        .help(LOOK)),
+    }
+}
+
+fn not_known(name: &str, unanswered: &halite_client::Error) -> CliError {
+    CliError::new(format!(
+        "{unanswered}. Database {name} holds something now: it may be the file, what it held before, or what others wrote"
+    ))
+    .help(LOOK)
+}
+
+fn explained(error: halite_client::Error) -> CliError {
+    let exists = *error.kind() == ErrorKind::AlreadyExists;
+    let failed = CliError::from(error);
+    if exists {
+        failed.help("--overwrite replaces what the database holds, --db gives another name")
+    } else {
+        failed
+    }
+}
+
 fn database_name(args: &ImportArgs) -> Result<String, CliError> {
+    if args.file.is_dir() {
+        let path = args.file.display();
+        return Err(CliError::new(format!("{path} is a directory")));
+    }
     let stem = args
         .file
         .file_stem()
@@ -101,213 +182,9 @@ fn database_name(args: &ImportArgs) -> Result<String, CliError> {
     }
 }
 
-/// A SQLite file that nobody writes to while this lives, and whose content is all in the file itself.
-#[derive(Debug)]
-struct FrozenFile {
-    size_bytes: u64,
-    /// Holds the write lock. `None` for files that this process may not write to.
-    _lock: Option<Connection>,
-}
-
-impl FrozenFile {
-    /// Refuses what is no SQLite file, brings a write-ahead log back into the file, and locks out writers.
-    ///
-    /// Every descriptor that this opens for looking is closed before the lock is taken: closing one later would drop the lock.
-    fn open(path: &Path) -> Result<Self, CliError> {
-        check_header(path)?;
-        let lock = lock_out_writers(path)?;
-        let size_bytes = std::fs::metadata(path)
-            .map_err(|error| CliError::io(path.display(), &error))?
-            .len();
-        Ok(Self {
-            size_bytes,
-            _lock: lock,
-        })
-    }
-}
-
-fn check_header(path: &Path) -> Result<(), CliError> {
-    let io = |error: io::Error| CliError::io(path.display(), &error);
-    let meta = std::fs::metadata(path).map_err(io)?;
-    if !meta.is_file() {
-        return Err(CliError::new(format!("{} is not a file", path.display())));
-    }
-    let mut header = Vec::with_capacity(MAGIC.len());
-    File::open(path)
-        .and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut header))
-        .map_err(io)?;
-    if header.is_empty() {
-        let empty = CliError::new(format!(
-            "{} is empty: there is nothing to import",
-            path.display()
-        ));
-        return Err(empty.help("`halite db create NAME` makes an empty database"));
-    }
-    if header != MAGIC {
-        let other = CliError::new(format!("{} is not a SQLite database", path.display()));
-        return Err(other.help("SQL text is run with `halite sql --db NAME < FILE`; encrypted databases have to be decrypted first"));
-    }
-    Ok(())
-}
-
-fn lock_out_writers(path: &Path) -> Result<Option<Connection>, CliError> {
-    let failed = |error: rusqlite::Error| explained(path, &error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = match Connection::open_with_flags(path, flags) {
-        Ok(connection) if connection.is_readonly("main").map_err(failed)? => return unlocked(path),
-        Ok(connection) => connection,
-        Err(_) => return unlocked(path),
-    };
-    connection.busy_timeout(BUSY_WAIT).map_err(failed)?;
-    for _ in 0..FREEZE_TRIES {
-        connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            .map_err(failed)?;
-        connection
-            .execute_batch("BEGIN IMMEDIATE")
-            .map_err(failed)?;
-        if beside(path, "-wal").is_none() {
-            return Ok(Some(connection));
-        }
-        connection.execute_batch("ROLLBACK").map_err(failed)?;
-    }
-    Err(in_use(path))
-}
-
-/// A file that may not be written to cannot be locked, and is taken as it is if it is whole.
-fn unlocked(path: &Path) -> Result<Option<Connection>, CliError> {
-    match beside(path, "-wal").or_else(|| beside(path, "-journal")) {
-        Some(beside) => {
-            let message = format!(
-                "{} is not whole: changes are in {}, and it cannot be written to",
-                path.display(),
-                beside.display()
-            );
-            Err(CliError::new(message)
-                .help("copy both to a place where you may write, and import from there"))
-        }
-        None => Ok(None),
-    }
-}
-
-/// The file with `ending` beside `path`, if it is there and holds something.
-fn beside(path: &Path, ending: &str) -> Option<PathBuf> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    let beside = PathBuf::from(name);
-    std::fs::metadata(&beside)
-        .is_ok_and(|meta| meta.len() > 0)
-        .then_some(beside)
-}
-
-fn in_use(path: &Path) -> CliError {
-    CliError::new(format!(
-        "{} is in use: another program has a transaction open on it",
-        path.display()
-    ))
-    .help("let that program finish, or stop it, and try again")
-}
-
-fn explained(path: &Path, error: &rusqlite::Error) -> CliError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => in_use(path),
-        Some(ErrorCode::NotADatabase) => {
-            CliError::new(format!("{} is not a SQLite database", path.display()))
-        }
-        _ => CliError::new(format!("{}: {error}", path.display())),
-    }
-}
-
-/// Counts what is read, and shows it.
-struct Counted {
-    inner: tokio::fs::File,
-    read_bytes: u64,
-    total_bytes: u64,
-    line: ProgressLine,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
-        if polled.is_ready() {
-            self.read_bytes += (buffer.filled().len() - before) as u64;
-            let [read, total] = [self.read_bytes, self.total_bytes].map(human_bytes);
-            self.line.show(&format!("importing: {read} of {total}"));
-        }
-        polled
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tempfile::TempDir;
-
-    fn words(error: CliError) -> String {
-        error.to_string()
-    }
-
-    fn sqlite_file(folder: &TempDir, journal_mode: &str) -> (PathBuf, Connection) {
-        let path = folder.path().join("app.db");
-        let connection = Connection::open(&path).unwrap();
-        connection.busy_timeout(Duration::ZERO).unwrap();
-        connection
-            .query_row(&format!("PRAGMA journal_mode = {journal_mode}"), [], |_| {
-                Ok(())
-            })
-            .unwrap();
-        connection
-            .execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES (1);")
-            .unwrap();
-        (path, connection)
-    }
-
-    #[test]
-    fn what_is_no_sqlite_file_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        assert!(
-            words(FrozenFile::open(&path("none")).unwrap_err())
-                .ends_with("none: No such file or directory")
-        );
-        assert!(words(FrozenFile::open(folder.path()).unwrap_err()).ends_with("is not a file"));
-        std::fs::write(path("empty"), "").unwrap();
-        assert!(words(FrozenFile::open(&path("empty")).unwrap_err()).contains("is empty"));
-        std::fs::write(path("text"), "CREATE TABLE t(a);").unwrap();
-        assert!(
-            words(FrozenFile::open(&path("text")).unwrap_err())
-                .ends_with("is not a SQLite database")
-        );
-        std::fs::write(path("short"), "SQLite").unwrap();
-        assert!(
-            words(FrozenFile::open(&path("short")).unwrap_err())
-                .ends_with("is not a SQLite database")
-        );
-    }
-
-    #[test]
-    fn a_frozen_file_holds_its_log_and_locks_out_writers() {
-        for mode in ["wal", "delete"] {
-            let folder = tempfile::tempdir().unwrap();
-            let (path, writer) = sqlite_file(&folder, mode);
-            let frozen = FrozenFile::open(&path).unwrap();
-            assert_eq!(beside(&path, "-wal"), None, "{mode}");
-            assert_eq!(frozen.size_bytes, 2 * 4096, "{mode}");
-            let refused = writer.execute("INSERT INTO t VALUES (2)", []).unwrap_err();
-            assert_eq!(
-                refused.sqlite_error_code(),
-                Some(ErrorCode::DatabaseBusy),
-                "{mode}"
-            );
-            drop(frozen);
-            writer.execute("INSERT INTO t VALUES (2)", []).unwrap();
-        }
-    }
 
     #[test]
     fn the_name_comes_from_the_file_unless_it_is_given() {
@@ -315,12 +192,13 @@ mod tests {
             file: PathBuf::from(file),
             db: db.map(str::to_owned),
             overwrite: false,
+            force: false,
         };
         assert_eq!(database_name(&args("/x/app.db", None)).unwrap(), "app");
         assert_eq!(database_name(&args("/x/app.db", Some("b"))).unwrap(), "b");
         let error = database_name(&args("/x/my app.db", None)).unwrap_err();
         assert!(
-            matches!(&error, CliError::Failed { message, help: Some(_) } if message.contains("`my app`")),
+            matches!(&error, CliError::Failed { message, help: Some(_), .. } if message.contains("`my app`")),
             "{error:?}"
         );
     }

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::GlobalArgs;
 use super::error::{CliError, Outcome};
 use super::output::{print, print_json};
+use super::status;
 use super::text_table::{Align, TextTable};
 use crate::config::address_fault;
 
@@ -17,7 +18,7 @@ pub(crate) enum MemberCommand {
     List,
     /// Add a node that was started with --join; it catches up and does not vote yet
     Add {
-        /// Its node-id, never used before in this cluster
+        /// Its node-id, which no member has; that of a node that was removed only with an empty data directory
         #[arg(value_parser = parse_id)]
         id: u64,
         /// The address that it advertises
@@ -64,7 +65,10 @@ fn parse_addr(text: &str) -> Result<String, String> {
 pub(crate) async fn run(command: MemberCommand, global: &GlobalArgs) -> Result<Outcome, CliError> {
     let admin = global.connect().await?.admin();
     let topology = match command {
-        MemberCommand::List => admin.list_members().await?,
+        MemberCommand::List => Topology {
+            primary_id: status::leader(&admin).await.unwrap_or(0),
+            ..admin.list_members().await?
+        },
         MemberCommand::Add { id, member_addr } => admin.add_member(id, member_addr).await?,
         MemberCommand::Promote { id, force: false } => admin.promote_member(id).await?,
         MemberCommand::Promote { id, force: true } => admin.force_promote_member(id).await?,
@@ -146,7 +150,7 @@ mod tests {
     fn members_are_shown_with_their_role() {
         let member = |node_id, voter| MemberInfo {
             node_id,
-            addr: format!("db{node_id}:7000"),
+            addr: format!("db{node_id}:7420"),
             voter,
         };
         let topology = Topology {
@@ -154,8 +158,9 @@ mod tests {
             primary_id: 2,
             members: vec![member(1, true), member(2, true), member(10, false)],
             cluster_id: "c".to_owned(),
+            ..Topology::default()
         };
-        let want = "id  addr       role\n 1  db1:7000   voter\n 2  db2:7000   primary\n10  db10:7000  learner\n";
+        let want = "id  addr       role\n 1  db1:7420   voter\n 2  db2:7420   primary\n10  db10:7420  learner\n";
         assert_eq!(topology_text(&topology), want);
         let json = topology_json(&topology);
         assert_eq!(json["primary_id"], 2);

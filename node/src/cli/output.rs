@@ -2,7 +2,9 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use anstyle::{AnsiColor, Effects, Style};
 use serde::Serialize;
+use tokio::io::AsyncWriteExt as _;
 
 use super::error::CliError;
 
@@ -12,6 +14,26 @@ pub(crate) fn print(text: &str) -> Result<(), CliError> {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(CliError::output)
+}
+
+/// Prints text to standard output and empties it. Waits, without holding up the process, for a reader that is slow.
+pub(crate) async fn print_chunk(text: &mut String) -> Result<(), CliError> {
+    let mut out = tokio::io::stdout();
+    let written = out.write_all(text.as_bytes()).await;
+    text.clear();
+    written.map_err(CliError::output)?;
+    out.flush().await.map_err(CliError::output)
+}
+
+/// How many columns the terminal has that standard output goes to; `None` if it goes to a file or a program.
+pub(crate) fn stdout_columns() -> Option<usize> {
+    let out = io::stdout();
+    if !out.is_terminal() {
+        return None;
+    }
+    let columns = rustix::termios::tcgetwinsize(&out).map_or(0, |size| size.ws_col);
+    // Some terminals do not know.
+    Some(if columns == 0 { 80 } else { columns.into() })
 }
 
 /// Prints one line to standard output.
@@ -31,11 +53,32 @@ pub(crate) fn remark(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// What is wrong.
+pub(crate) const WRONG: Style = AnsiColor::Red.on_default().effects(Effects::BOLD);
+/// What may pass, or become wrong.
+pub(crate) const DOUBTFUL: Style = AnsiColor::Yellow.on_default();
+/// What is there for those who do not know it yet.
+pub(crate) const ASIDE: Style = Style::new().effects(Effects::DIMMED);
+
+/// The text in a style.
+pub(crate) fn styled(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// Prints text that has styles in it; they are left out where nobody could see them, or `NO_COLOR` asks for that.
+pub(crate) fn print_styled(text: &str) -> Result<(), CliError> {
+    let mut out = anstream::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(CliError::output)
+}
+
 /// Prints a failure the way every command does: `error:`, and `help:` where there is something to do.
 pub(crate) fn report(message: &str, help: Option<&str>) {
-    remark(&format!("error: {message}"));
+    let mut err = anstream::stderr().lock();
+    let _ = writeln!(err, "{} {message}", styled(WRONG, "error:"));
     if let Some(help) = help {
-        remark(&format!("help: {help}"));
+        let _ = writeln!(err, "help: {help}");
     }
 }
 

@@ -1,14 +1,14 @@
 //! `halite restore`: from an archive to a database file. Needs no node; takes Litestream's flags.
 
 use std::error::Error;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use clap::{Args, ValueEnum};
 use halite_archive::{
     CheckHook, Destination, DestinationUrl, PlanError, ProgressHook, RestoreError, RestoreOptions,
-    RestorePlan, RestoreReport, Target, ThreadPool, list_all, open_destination, plan, restore,
+    RestorePlan, RestoreReport, Target, ThreadPool, list_all, list_for, open_destination, plan,
+    restore, restore_points,
 };
 use halite_ltx::Txid;
 use jiff::Timestamp;
@@ -16,13 +16,17 @@ use serde_json::json;
 
 use super::GlobalArgs;
 use super::error::{CliError, Outcome};
+use super::export::with_way_on;
+use super::held_file::refuse_held;
+use super::ltx;
 use super::output::{ProgressLine, human_bytes, print, print_json, remark};
 use super::text_table::{Align, TextTable};
+use crate::archiver::place;
 
 /// Restore a database from an archive.
 ///
 /// Reads what Halite and Litestream 0.5 wrote. Long flags may have one dash, as with Litestream. Nothing appears under the
-/// output's name until the restore is whole, checked and on disk.
+/// output's name until the restore is whole, checked and on disk. A file that it replaces gives it its owner and mode; a symbolic link is followed.
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
     /// Archive of the database (file:///backup/app)
@@ -90,6 +94,12 @@ pub(crate) async fn run(args: RestoreArgs, global: &GlobalArgs) -> Result<Outcom
     if args.if_db_not_exists && args.output.exists() {
         return Ok(Outcome::Good);
     }
+    if let DestinationUrl::File(path) = &url {
+        tell_of_others(path).await;
+    }
+    if args.force && !args.dry_run {
+        refuse_held(&args.output)?;
+    }
     let destination = open_destination(&url, Arc::new(ThreadPool));
     let done = if args.dry_run {
         dry_run(&args, &*destination, kind(&url), global).await
@@ -98,9 +108,54 @@ pub(crate) async fn run(args: RestoreArgs, global: &GlobalArgs) -> Result<Outcom
     };
     match done {
         Err(error) if args.if_replica_exists && error.is_no_backup() => Ok(Outcome::Good),
-        Err(error) => Err(explained(&args, &error)),
+        Err(error) => {
+            let points = match &error {
+                RestoreError::Plan(_) => list_all(&*destination).await.unwrap_or_default(),
+                _ => Vec::new(),
+            };
+            let reach = ltx::reach(&restore_points(&points));
+            Err(explained(&args, &error, reach))
+        }
         Ok(report) => report.map(|()| Outcome::Good),
     }
+}
+
+/// Databases that were created later under the name, or before, have their archives beside this one.
+async fn tell_of_others(path: &Path) {
+    let (Some(parent), Some(own)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+    else {
+        return;
+    };
+    let Ok(beside) = std::fs::read_dir(parent) else {
+        return;
+    };
+    let names = beside.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut archives = vec![(newest(path).await, own.to_owned())];
+    for name in names {
+        if name != own && place::database_of(&name) == place::database_of(own) {
+            archives.push((newest(&parent.join(&name)).await, name));
+        }
+    }
+    archives.sort_unstable();
+    let url = |name: &str| format!("file://{}", parent.join(name).display());
+    match archives.last() {
+        Some((_, name)) if name != own => remark(&format!(
+            "warning: this is the archive of an earlier database of this name; the newest one is at {}",
+            url(name)
+        )),
+        _ if archives.len() > 1 => remark(&format!(
+            "note: this is the newest of {} archives of databases of this name",
+            archives.len()
+        )),
+        _ => {}
+    }
+}
+
+/// When the last transaction of an archive was written, as far as its files say.
+async fn newest(path: &Path) -> Option<Timestamp> {
+    let url = DestinationUrl::parse(path.to_str()?).ok()?;
+    let files = list_all(&*open_destination(&url, Arc::new(ThreadPool))).await;
+    files.ok()?.iter().map(|file| file.timestamp).max()
 }
 
 fn kind(url: &DestinationUrl) -> &'static str {
@@ -126,7 +181,8 @@ async fn dry_run(
     kind: &str,
     global: &GlobalArgs,
 ) -> Result<Result<(), CliError>, RestoreError> {
-    let plan = plan(&list_all(destination).await?, args.target())?;
+    let target = args.target();
+    let plan = plan(&list_for(destination, target).await?, target)?;
     let shown = if global.json {
         print_json(&plan_json(args, destination, kind, &plan))
     } else {
@@ -252,7 +308,6 @@ fn integrity(path: &Path, pragma: &str) -> Result<(), Box<dyn Error + Send + Syn
     }
 }
 
-/// Quiet like Litestream, unless somebody watches.
 fn tell(
     args: &RestoreArgs,
     kind: &str,
@@ -273,31 +328,31 @@ fn tell(
             "integrity_check": check,
         }));
     }
-    if std::io::stdout().is_terminal() {
-        let size = human_bytes(report.bytes());
-        print(&format!(
-            "restored {} up to transaction {} of {} ({size}, {} files, {took_ms} ms)\n",
-            args.output.display(),
-            report.txid,
-            report.timestamp,
-            report.files
-        ))?;
-    }
-    Ok(())
+    print(&format!(
+        "restored {} up to transaction {} of {} ({}, from {} files, in {took_ms} ms)\n",
+        args.output.display(),
+        report.txid,
+        report.timestamp,
+        human_bytes(report.bytes()),
+        report.files
+    ))
 }
 
-fn explained(args: &RestoreArgs, error: &RestoreError) -> CliError {
+/// `reach`: what the archive can give back instead.
+fn explained(args: &RestoreArgs, error: &RestoreError, reach: Option<String>) -> CliError {
     let failed = CliError::new(error.to_string());
     match error {
         RestoreError::OutputExists(_) => {
             failed.help("choose another -o, or replace it with -force")
         }
+        RestoreError::Place(place) => with_way_on(failed, place),
         RestoreError::Plan(PlanError::Empty) => failed.help(format!(
             "is {} the archive of one database? Each has its own folder in an archive",
             args.url
         )),
         RestoreError::Plan(_) => {
-            failed.help("-dry-run without -txid and -timestamp shows what can be restored")
+            let files = format!("`halite ltx {}` lists the files", args.url);
+            failed.help(reach.map_or_else(|| files.clone(), |reach| format!("{reach}; {files}")))
         }
         RestoreError::Replan { .. } => failed.help("try again: the archive was being compacted"),
         RestoreError::Check(_) => {

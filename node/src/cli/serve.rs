@@ -3,22 +3,30 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use rustix::process::{Pid, getppid};
 
 use super::error::{CliError, Outcome};
 use super::output::{print, print_json, remark};
 use super::{GlobalArgs, signals};
+use crate::cluster::StartError;
 use crate::config::{Config, Loaded, SETTINGS, Setting, Sources};
+use crate::server::{self, ServeError, ServerOptions};
 use crate::telemetry;
 
 /// Read if no file is named and it is there.
 const CONFIG_DEFAULT: &str = "/etc/halite.yml";
 
+/// How often a node looks whether the program that has started it is there.
+const LOOK_FOR_PARENT: Duration = Duration::from_millis(250);
+
 /// Run a node.
 ///
 /// Settings come from defaults, then the file, then the environment, then flags; the later goes before the earlier.
 /// SIGINT or SIGTERM stops the node in order, a second signal at once.
+/// Exit code 3: this version is too old, or too new, for the node's cluster; starting it again does not help.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// Configuration file [default: /etc/halite.yml if it is there]
@@ -33,6 +41,9 @@ pub(crate) struct ServeArgs {
     /// Check the configuration and exit
     #[arg(long)]
     check: bool,
+    /// Stop when the program that has started this one is gone: nobody else would
+    #[arg(long, hide = true)]
+    end_with_parent: bool,
     #[command(flatten)]
     settings: SettingFlags,
 }
@@ -141,12 +152,39 @@ pub(crate) async fn run(args: ServeArgs, global: &GlobalArgs) -> Result<Outcome,
     warnings
         .iter()
         .for_each(|warning| tracing::warn!("{warning}"));
-    let stop = signals::stop_requested()
+    let (ends_with_parent, parent) = (args.end_with_parent, getppid());
+    let asked = signals::stop_requested()
         .map_err(|error| CliError::io("cannot listen for signals", &error))?;
-    crate::server::run(config, stop)
-        .await
-        .map_err(|error| CliError::new(error.to_string()))?;
+    let stop = async move {
+        tokio::select! {
+            () = asked => {}
+            () = gone(parent), if ends_with_parent => tracing::info!("the program that has started this node is gone: stopping"),
+        }
+    };
+    let served = async {
+        let mut options = ServerOptions::from_config(&config)?;
+        options.cluster.levels = global.levels;
+        server::run(options, stop).await
+    };
+    served.await.map_err(|error| failed(&error))?;
     Ok(Outcome::Good)
+}
+
+/// Ready when another process has taken the place of the parent.
+async fn gone(parent: Option<Pid>) {
+    while getppid() == parent {
+        tokio::time::sleep(LOOK_FOR_PARENT).await;
+    }
+}
+
+fn failed(error: &ServeError) -> CliError {
+    let message = error.to_string();
+    match error {
+        ServeError::Unfit(_) | ServeError::Start(StartError::Unfit { .. }) => {
+            CliError::Unfit { message }
+        }
+        _ => CliError::new(message),
+    }
 }
 
 fn say_good(args: &ServeArgs, global: &GlobalArgs) -> Result<(), CliError> {

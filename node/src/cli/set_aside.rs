@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use halite_log::{LogOptions, LogStore, OpenError};
+use halite_pager::beside;
 use serde_json::json;
 
 use super::GlobalArgs;
@@ -86,9 +87,9 @@ fn set_aside(data_dir: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
     for file in files {
         let to = free_name(&file);
         for suffix in BESIDE {
-            let beside = with_suffix(&file, suffix);
-            if beside.symlink_metadata().is_ok() {
-                std::fs::rename(&beside, with_suffix(&to, suffix))?;
+            let companion = beside(&file, suffix);
+            if companion.symlink_metadata().is_ok() {
+                std::fs::rename(&companion, beside(&to, suffix))?;
             }
         }
         std::fs::rename(&file, &to)?;
@@ -103,15 +104,9 @@ fn set_aside(data_dir: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
 
 fn free_name(path: &Path) -> PathBuf {
     (1_u32..)
-        .map(|number| with_suffix(path, &format!(".orphan-{number}")))
+        .map(|number| beside(path, &format!(".orphan-{number}")))
         .find(|to| to.symlink_metadata().is_err())
-        .unwrap_or_else(|| with_suffix(path, ".orphan"))
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
+        .unwrap_or_else(|| beside(path, ".orphan"))
 }
 
 #[cfg(test)]

@@ -1,11 +1,18 @@
 //! `halite sql`: one statement, statements from standard input, or a prompt in the manner of the sqlite3 shell.
 
+mod completion;
 mod dot;
+mod dump;
+mod gather;
 mod mode;
+mod pour;
+mod print_rows;
 mod prompt;
+mod row_writer;
 mod script;
 mod session;
 mod splitter;
+mod value_text;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -15,23 +22,30 @@ use clap::Args;
 use halite_client::{Client, ReadLevel};
 
 use super::error::{CliError, Outcome};
-use super::{GlobalArgs, interruptible};
+use super::{GlobalArgs, unless_interrupted};
 use crate::config::parse_duration;
+pub(super) use dump::quoted;
 use mode::Mode;
-use session::Session;
+use session::{Budget, Session};
 
 /// Execute SQL: one statement, standard input, or a prompt.
 ///
 /// Without STATEMENT, a terminal gets a prompt (.help tells more); otherwise statements are read from standard input, up to the
-/// first that fails. BEGIN ... COMMIT holds the database's only writer and has to end within 5 seconds.
+/// first that fails. A transaction that only writes is sent when it is whole, so a dump of sqlite3 can be piped in; one that reads holds
+/// the database's only writer and has to end within 5 seconds.
 #[derive(Debug, Args)]
 pub(crate) struct SqlArgs {
     /// The database [default: the only one there is]
     #[arg(long, env = "HALITE_DB", value_name = "NAME")]
     db: Option<String>,
-    /// How fresh reads have to be: local, bounded:DURATION, session or linearizable
-    #[arg(long, value_name = "LEVEL", default_value = "session", value_parser = parse_level)]
-    level: ReadLevel,
+    /// How fresh reads have to be: local, bounded:DURATION, session or linearizable [default: linearizable; local, with a remark, while no quorum
+    /// answers]
+    #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
+    level: Option<ReadLevel>,
+    /// How long one statement may take, with all retries, such as 5m for an index on a large table. The first one's time counts from the start of
+    /// the command [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
+    timeout: Option<Duration>,
     /// How results are shown [default: table; json with --json]
     #[arg(long, value_enum)]
     mode: Option<Mode>,
@@ -57,6 +71,14 @@ pub(crate) fn parse_level(text: &str) -> Result<ReadLevel, String> {
     }
 }
 
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(Duration::ZERO) => Err("no statement takes no time at all".to_owned()),
+        Ok(timeout) => Ok(timeout),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// The opposite of [`parse_level`].
 pub(crate) fn level_text(level: ReadLevel) -> String {
     match level {
@@ -72,32 +94,39 @@ pub(crate) async fn run(args: SqlArgs, global: &GlobalArgs) -> Result<Outcome, C
         .mode
         .unwrap_or(if global.json { Mode::Json } else { Mode::Table });
     let at_prompt = args.statement.is_none() && std::io::stdin().is_terminal();
+    let budget = Budget::new(args.timeout);
     let open = async {
         let client = global.connect().await?;
         let database = match args.db {
             Some(name) => Some(name),
-            None => only_database(&client).await?,
+            None => only_database(&client, budget.left()).await?,
         };
-        Ok::<_, CliError>(Session::new(client, database, args.level, mode))
+        Ok::<_, CliError>(Session::new(client, database, args.level, mode, budget))
     };
     if at_prompt {
         return prompt::run(open.await?, history_file()).await;
     }
-    let statement = args.statement;
-    interruptible(async move {
-        let mut session = open.await?;
+    let (statement, mut session) = (args.statement, None);
+    let done = unless_interrupted(async {
+        let session = session.insert(open.await?);
         match statement {
-            Some(text) => script::run_text(&mut session, &text).await?,
-            None => script::run_stdin(&mut session).await?,
+            Some(text) => script::run_text(session, &text).await,
+            None => script::run_stdin(session).await,
         }
-        Ok(Outcome::Good)
-    })
-    .await
+    });
+    match done.await? {
+        Ok(done) => done.map(|()| Outcome::Good),
+        Err(signal) => Err(CliError::Interrupted {
+            signal,
+            told: session.map(|session| Box::new(session.ended_early())),
+        }),
+    }
 }
 
 /// The name of the database, if there is only one.
-async fn only_database(client: &Client) -> Result<Option<String>, CliError> {
-    let databases = client.admin().list_databases().await?;
+async fn only_database(client: &Client, within: Duration) -> Result<Option<String>, CliError> {
+    let admin = client.admin().with_retry_deadline(within);
+    let databases = admin.list_databases().await?;
     match databases.as_slice() {
         [one] => Ok(Some(one.name.clone())),
         _ => Ok(None),

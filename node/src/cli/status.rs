@@ -7,22 +7,28 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
+use halite_client::Admin;
 
 use super::GlobalArgs;
 use super::error::{CliError, Outcome};
-use super::output::{print, print_json, print_line};
+use super::output::{print, print_json, print_line, print_styled};
 use report::ClusterReport;
 
 /// Show the nodes and databases of the cluster.
 ///
 /// Exit code 0: there is a primary, it and a majority of the voters answer, and every database takes writes. Exit code 1: the cluster
 /// cannot take writes, or not to every database, or no node answers. A single lost node of three, or a copy in trouble on a node that does
-/// not lead, is shown and does not change the exit code.
+/// not lead, is shown and does not change the exit code. Exit code 1 as well: a database cannot be archived where it should be.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     /// Show it again every second until Ctrl-C
     #[arg(short, long)]
     pub(super) watch: bool,
+}
+
+/// The node that leads and says so itself: what the others believe of it may be old.
+pub(super) async fn leader(admin: &Admin) -> Option<u64> {
+    ClusterReport::of(admin.status().await).primary_id
 }
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -35,7 +41,7 @@ pub(crate) async fn run(args: StatusArgs, global: &GlobalArgs) -> Result<Outcome
         if global.json {
             print_json(&report)?
         } else {
-            print(&view::text(&report))?
+            print_styled(&view::text(&report))?
         }
         return Ok(if report.healthy {
             Outcome::Good
@@ -57,9 +63,10 @@ pub(crate) async fn run(args: StatusArgs, global: &GlobalArgs) -> Result<Outcome
             })?)?;
         } else if on_terminal {
             // Home, and clear below: the screen does not flicker.
-            print(&format!("\x1b[H\x1b[J{}", view::text(&report)))?;
+            print("\x1b[H\x1b[J")?;
+            print_styled(&view::text(&report))?;
         } else {
-            print(&format!("{}\n", view::text(&report)))?;
+            print_styled(&format!("{}\n", view::text(&report)))?;
         }
     }
 }

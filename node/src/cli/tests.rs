@@ -7,12 +7,12 @@ use super::*;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     let argv = line.split(' ').map(OsString::from);
-    Cli::try_parse_from(argv::normalise(argv))
+    Cli::read(argv::normalise(argv))
 }
 
 #[test]
 fn the_definition_is_sound() {
-    Cli::command().debug_assert();
+    Cli::definition().debug_assert();
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn what_is_documented_is_understood() {
         "halite status",
         "halite status --json --watch",
         "halite member list",
-        "halite member add 4 db4:7000",
+        "halite member add 4 db4:7420",
         "halite member promote 4",
         "halite member remove 4",
         "halite transfer",
@@ -42,7 +42,15 @@ fn what_is_documented_is_understood() {
         "halite restore --output app.db --timestamp 2026-01-31T12:00:00Z --dry-run --force file:///backup/app",
         "halite restore -o app.db -timestamp 2026-01-31T13:00:00+01:00 -integrity-check full -if-db-not-exists url",
         "halite restore -o app.db -integrity-check=quick -parallelism 8 url",
+        "halite ltx file:///backup/app",
+        "halite ltx -level 9 -json file:///backup/app",
+        "halite ltx list -level all file:///backup/app",
+        "halite ltx verify file:///backup/app",
         "halite version --verbose",
+        "halite completions bash",
+        "halite man",
+        "halite man db create",
+        "halite man -o /usr/local/share/man/man1",
         "halite --addr a:1,b:2 -vv status",
         "halite status --addr a:1",
     ] {
@@ -61,6 +69,8 @@ fn misuse_is_refused_with_exit_code_two() {
         ("halite sql --level strong", ErrorKind::ValueValidation),
         ("halite sql --mode xml", ErrorKind::InvalidValue),
         ("halite import", ErrorKind::MissingRequiredArgument),
+        ("halite ltx", ErrorKind::MissingRequiredArgument),
+        ("halite ltx -level 10 url", ErrorKind::ValueValidation),
         ("halite export -o x", ErrorKind::MissingRequiredArgument),
         ("halite member add 0 db:1", ErrorKind::ValueValidation),
         ("halite member add 4 db", ErrorKind::ValueValidation),
@@ -111,7 +121,7 @@ fn addresses_are_a_list() {
 /// An argument of a command with the name of a global one would silently take its place.
 #[test]
 fn the_address_of_a_new_member_is_not_the_address_of_the_cluster() {
-    let cli = parse("halite --addr a:1 member add 4 db4:7000").unwrap();
+    let cli = parse("halite --addr a:1 member add 4 db4:7420").unwrap();
     assert_eq!(cli.global.addr, ["a:1"]);
     fn check(command: &clap::Command, global: &[String]) {
         for argument in command
@@ -148,7 +158,7 @@ fn every_command_says_what_it_is_for() {
 
 #[test]
 fn failures_lead_to_exit_codes() {
-    let code = |done| format!("{:?}", exit_code(done));
+    let code = |done| format!("{:?}", exit_code(done, false));
     let (good, bad) = (
         format!("{:?}", ExitCode::SUCCESS),
         format!("{:?}", ExitCode::FAILURE),
@@ -156,5 +166,8 @@ fn failures_lead_to_exit_codes() {
     assert_eq!(code(Ok(Outcome::Good)), good);
     assert_eq!(code(Ok(Outcome::Bad)), bad);
     assert_eq!(code(Err(CliError::OutputClosed)), good);
-    assert_eq!(code(Err(CliError::Interrupted)), bad);
+    for (signal, want) in [(StopSignal::Interrupt, 130), (StopSignal::Terminate, 143)] {
+        let done = code(Err(CliError::Interrupted { signal, told: None }));
+        assert_eq!(done, format!("{:?}", ExitCode::from(want)));
+    }
 }

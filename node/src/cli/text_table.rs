@@ -1,6 +1,11 @@
-//! Text in columns for people: plain columns as in `halite status`, and the boxed tables of the SQL prompt.
+//! Text in columns for people: plain columns as in `halite status`, and the boxed tables of `halite sql`.
 
+use std::collections::BTreeMap;
+
+use anstyle::Style;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::output::styled;
 
 /// How the cells of a column stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +19,8 @@ pub(crate) enum Align {
 pub(crate) struct TextTable {
     headings: Vec<(String, Align)>,
     rows: Vec<Vec<String>>,
+    /// Cells, by row and column, that have a style.
+    marks: BTreeMap<(usize, usize), Style>,
 }
 
 impl TextTable {
@@ -25,6 +32,7 @@ impl TextTable {
         Self {
             headings,
             rows: Vec::new(),
+            marks: BTreeMap::new(),
         }
     }
 
@@ -38,43 +46,30 @@ impl TextTable {
         self.rows.push(row);
     }
 
+    /// Gives a cell of the last row a style.
+    pub(crate) fn mark(&mut self, column: usize, style: Style) {
+        let row = self.rows.len().saturating_sub(1);
+        self.marks.insert((row, column), style);
+    }
+
     /// Columns two spaces apart, without lines.
     pub(crate) fn plain(&self) -> String {
-        let widths = self.widths();
+        let columns = Columns {
+            widths: self.widths(),
+            aligns: self.headings.iter().map(|(_, align)| *align).collect(),
+        };
         let headings: Vec<String> = self.headings.iter().map(|(text, _)| text.clone()).collect();
-        let mut out = String::new();
-        for row in std::iter::once(&headings).chain(&self.rows) {
-            let cells = row.iter().zip(&self.headings).zip(&widths);
-            let line: Vec<String> = cells
-                .map(|((cell, (_, align)), width)| padded(cell, *width, *align))
-                .collect();
-            out.push_str(line.join("  ").trim_end());
+        let mut out = columns.plain(&headings);
+        for (at, row) in self.rows.iter().enumerate() {
+            let line = columns.padded(row, &columns.aligns).enumerate();
+            let cells = line.map(|(column, cell)| match self.marks.get(&(at, column)) {
+                Some(style) => cell.replacen(&row[column], &styled(*style, &row[column]), 1),
+                None => cell,
+            });
+            out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
             out.push('\n');
         }
         out
-    }
-
-    /// With lines around and between.
-    pub(crate) fn boxed(&self) -> String {
-        let widths = self.widths();
-        let rule: String = widths
-            .iter()
-            .map(|width| format!("+{}", "-".repeat(width + 2)))
-            .collect::<String>()
-            + "+\n";
-        let line = |cells: &[String], align_of: &dyn Fn(usize) -> Align| {
-            let cells = cells.iter().zip(&widths).enumerate();
-            let cells: String = cells
-                .map(|(at, (cell, width))| format!("| {} ", padded(cell, *width, align_of(at))))
-                .collect();
-            cells + "|\n"
-        };
-        let headings: Vec<String> = self.headings.iter().map(|(text, _)| text.clone()).collect();
-        let mut out = rule.clone() + &line(&headings, &|_| Align::Left) + &rule;
-        for row in &self.rows {
-            out.push_str(&line(row, &|at| self.headings[at].1));
-        }
-        out + &rule
     }
 
     fn widths(&self) -> Vec<usize> {
@@ -90,12 +85,73 @@ impl TextTable {
     }
 }
 
+/// Columns whose widths are known: rows are laid out one by one. Cells hold no control characters; one that is wider than its column stands out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Columns {
+    pub(crate) widths: Vec<usize>,
+    pub(crate) aligns: Vec<Align>,
+}
+
+impl Columns {
+    /// One line with cells two spaces apart.
+    pub(crate) fn plain<T: AsRef<str>>(&self, cells: &[T]) -> String {
+        let cells: Vec<String> = self.padded(cells, &self.aligns).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    }
+
+    /// One line with lines between its cells.
+    pub(crate) fn boxed<T: AsRef<str>>(&self, cells: &[T]) -> String {
+        let cells: Vec<String> = self.padded(cells, &self.aligns).collect();
+        format!("| {} |\n", cells.join(" | "))
+    }
+
+    /// The line of headings of a boxed table, with a rule above and below.
+    pub(crate) fn boxed_head<T: AsRef<str>>(&self, headings: &[T]) -> String {
+        let left = vec![Align::Left; self.aligns.len()];
+        let cells: Vec<String> = self.padded(headings, &left).collect();
+        let rule = self.rule();
+        format!("{rule}| {} |\n{rule}", cells.join(" | "))
+    }
+
+    /// The line above and below a boxed table.
+    pub(crate) fn rule(&self) -> String {
+        let parts = self.widths.iter().map(|width| "-".repeat(width + 2));
+        format!("+{}+\n", parts.collect::<Vec<_>>().join("+"))
+    }
+
+    fn padded<'a, T: AsRef<str>>(
+        &'a self,
+        cells: &'a [T],
+        aligns: &'a [Align],
+    ) -> impl Iterator<Item = String> + 'a {
+        let cells = cells.iter().zip(&self.widths).zip(aligns);
+        cells.map(|((cell, width), align)| padded(cell.as_ref(), *width, *align))
+    }
+}
+
 fn padded(cell: &str, width: usize, align: Align) -> String {
     let room = " ".repeat(width.saturating_sub(cell.width()));
     match align {
         Align::Left => format!("{cell}{room}"),
         Align::Right => format!("{room}{cell}"),
     }
+}
+
+/// The beginning of the text that is at most `width` wide, with an ellipsis where something was left out.
+pub(crate) fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let (mut kept, mut used) = (String::new(), 0);
+    for c in text.chars() {
+        used += c.width().unwrap_or(0);
+        if used + 1 > width {
+            break;
+        }
+        kept.push(c);
+    }
+    kept.push('…');
+    kept
 }
 
 /// The text with control characters as escapes.
@@ -143,6 +199,15 @@ mod tests {
 
     #[test]
     fn boxes_are_closed_on_every_line() {
+        let table = table();
+        let columns = Columns {
+            widths: table.widths(),
+            aligns: vec![Align::Right, Align::Left, Align::Left],
+        };
+        let rows = table.rows.iter().map(|row| columns.boxed(row));
+        let boxed = columns.boxed_head(&["id", "name", "note"])
+            + &rows.collect::<String>()
+            + &columns.rule();
         let want = "\
 +------+------+----------------+
 | id   | name | note           |
@@ -152,6 +217,19 @@ mod tests {
 |    7 |      |                |
 +------+------+----------------+
 ";
-        assert_eq!(table().boxed(), want);
+        assert_eq!(boxed, want);
+    }
+
+    #[test]
+    fn long_text_is_cut_to_what_is_seen() {
+        for (text, width, want) in [
+            ("short", 5, "short"),
+            ("longer", 5, "long…"),
+            ("漢字漢字", 6, "漢字…"),
+            ("漢字漢字", 5, "漢字…"),
+            ("漢字漢字", 4, "漢…"),
+        ] {
+            assert_eq!(cut(text, width), want);
+        }
     }
 }

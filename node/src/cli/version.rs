@@ -13,11 +13,20 @@ pub(crate) fn run(global: &GlobalArgs) -> Result<Outcome, CliError> {
         "release"
     };
     let sqlite = rusqlite::version();
+    let levels = global.levels;
     if global.json {
-        let all = serde_json::json!({ "version": version, "sqlite": sqlite, "platform": platform, "build": build });
+        let all = serde_json::json!({
+            "version": version,
+            "level_min": levels.min.get(),
+            "level_max": levels.max.get(),
+            "sqlite": sqlite,
+            "platform": platform,
+            "build": build,
+        });
         return print_json(&all).map(|()| Outcome::Good);
     }
     print_line(&format!("halite {version}"))?;
+    print_line(&format!("levels {levels}"))?;
     if global.verbose > 0 {
         print_line(&format!("sqlite {sqlite}"))?;
         print_line(&format!("platform {platform}"))?;

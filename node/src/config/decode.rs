@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use halite_archive::Schedule;
+
 use super::byte_size::ByteSize;
 use super::duration::parse_duration;
 use super::layers::{Given, Layers, Value};
@@ -29,6 +31,12 @@ pub(crate) fn decode(layers: &Layers, problems: &mut Vec<Problem>) -> Config {
         own.map_or_else(|| listen.clone(), |own| own.addr.clone())
     });
     let archive_sync_interval = decoder.value("archive.sync-interval", duration);
+    let archive_schedule = Schedule {
+        levels: decoder.levels(),
+        level_zero_retention: decoder.value("archive.l0-retention", duration),
+        snapshot_interval: decoder.value("archive.snapshot-interval", duration),
+        snapshot_retention: decoder.value("archive.snapshot-retention", duration),
+    };
     Config {
         node_id,
         name,
@@ -49,6 +57,7 @@ pub(crate) fn decode(layers: &Layers, problems: &mut Vec<Problem>) -> Config {
                 url,
                 sync_interval: archive_sync_interval,
             }),
+        archive_schedule,
         log: LogConfig {
             level: decoder.value("log.level", |level| {
                 level.parse::<LogLevel>().map_err(|e| e.to_string())
@@ -133,6 +142,29 @@ impl Decoder<'_> {
                 given: Given::Items(items),
                 origin,
             }) => list::ItemReader::new(key, origin, self.problems).databases(items, sync_interval),
+        }
+    }
+
+    fn levels(&mut self) -> Vec<Duration> {
+        let key = "archive.levels";
+        let default = setting::by_key(key).default;
+        let default = || list::levels_from_text(default).expect("defaults can be read");
+        match self.layers.get(key) {
+            None => default(),
+            Some(Value {
+                given: Given::Text(given),
+                origin,
+            }) => {
+                let levels = list::levels_from_text(given);
+                levels.unwrap_or_else(|message| {
+                    self.refuse::<Duration>(key, message, origin);
+                    default()
+                })
+            }
+            Some(Value {
+                given: Given::Items(items),
+                origin,
+            }) => list::ItemReader::new(key, origin, self.problems).levels(items),
         }
     }
 

@@ -7,7 +7,7 @@ pub(crate) struct Expanded {
     pub(crate) unset: Vec<String>,
 }
 
-/// Replaces `$VAR` and `${VAR}` by what `variable` knows of them; an unset one becomes empty, as in Litestream. `$PID` is this
+/// Replaces `$VAR` and `${VAR}` by what `variable` knows of them; one that is not set is named, for the caller to refuse. `$PID` is this
 /// process. A dollar sign that begins no name stays as it is.
 pub(crate) fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Expanded {
     let mut out = Expanded {
@@ -70,8 +70,8 @@ mod tests {
             ("", ""),
             ("plain", "plain"),
             ("$HOST", "db1"),
-            ("${HOST}:7000", "db1:7000"),
-            ("$HOST:7000", "db1:7000"),
+            ("${HOST}:7420", "db1:7420"),
+            ("$HOST:7420", "db1:7420"),
             ("a${EMPTY}b", "ab"),
             ("$HOST$HOST", "db1db1"),
             ("costs 5$", "costs 5$"),

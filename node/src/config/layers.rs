@@ -151,21 +151,17 @@ impl FileLayer<'_> {
             .push(Problem::new(key, message).at(in_file(self.path, line)));
     }
 
-    /// Expands variables below `node`. False if the node is a value that became empty because a variable is not set: that is
-    /// one problem, and the value is left out so that it does not become a second one.
+    /// Expands variables below `node`. False if the node is a value that names a variable which is not set: that is one problem, and the value
+    /// is left out so that it does not become a second one. A path that lost its beginning would be another place.
     fn expand(&mut self, node: &mut Node, variables: &BTreeMap<String, String>) -> bool {
         match &mut node.kind {
             NodeKind::Null => {}
             NodeKind::Scalar(text) => {
                 let expanded = expand(text, |name| variables.get(name).cloned());
                 *text = expanded.text;
-                if text.is_empty() && !expanded.unset.is_empty() {
+                if !expanded.unset.is_empty() {
                     let names = expanded.unset.join(" and $");
-                    self.problem(
-                        "",
-                        node.line,
-                        format!("the value is empty because ${names} is not set"),
-                    );
+                    self.problem("", node.line, format!("${names} is not set"));
                     return false;
                 }
             }

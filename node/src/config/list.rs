@@ -1,4 +1,4 @@
-//! The settings that are lists: `cluster.initial-members` and `dbs`.
+//! The settings that are lists: `cluster.initial-members`, `dbs` and `archive.levels`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,6 +30,11 @@ pub(crate) fn members_from_text(given: &str) -> Result<Vec<MemberConfig>, String
 /// `app,users`: databases with every default.
 pub(crate) fn databases_from_text(given: &str) -> Vec<DatabaseConfig> {
     parts(given).map(DatabaseConfig::named).collect()
+}
+
+/// `30s,5m,1h`.
+pub(crate) fn levels_from_text(given: &str) -> Result<Vec<Duration>, String> {
+    parts(given).map(duration).collect()
 }
 
 fn parts(given: &str) -> impl Iterator<Item = &str> {
@@ -157,6 +162,21 @@ impl<'a> ItemReader<'a> {
             url: url?,
             sync_interval,
         })
+    }
+
+    /// Each an interval, or with its key as Litestream has it.
+    pub(crate) fn levels(&mut self, items: &[Node]) -> Vec<Duration> {
+        items.iter().filter_map(|item| self.level(item)).collect()
+    }
+
+    fn level(&mut self, item: &Node) -> Option<Duration> {
+        if let NodeKind::Scalar(interval) = &item.kind {
+            return duration(interval)
+                .map_err(|message| self.problem(item.line, message))
+                .ok();
+        }
+        let fields = self.fields(item, &["interval"])?;
+        self.required(&fields, "interval", duration)
     }
 
     fn fields<'n>(&mut self, item: &'n Node, known: &[&'static str]) -> Option<Fields<'n>> {

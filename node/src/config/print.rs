@@ -1,6 +1,7 @@
 //! The effective configuration as YAML, with where each value came from.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::problem::Origin;
 use super::replica_url::shown;
@@ -78,6 +79,16 @@ fn value(config: &Config, setting: &Setting) -> Printed {
         "archive.sync-interval" => config.archive.as_ref().map_or(Printed::Absent, |archive| {
             one(format_duration(archive.sync_interval))
         }),
+        "archive.levels" => levels(&config.archive_schedule.levels),
+        "archive.l0-retention" => one(format_duration(
+            config.archive_schedule.level_zero_retention,
+        )),
+        "archive.snapshot-interval" => {
+            one(format_duration(config.archive_schedule.snapshot_interval))
+        }
+        "archive.snapshot-retention" => {
+            one(format_duration(config.archive_schedule.snapshot_retention))
+        }
         "log.level" => one(config.log.level.to_string()),
         "log.format" => one(config.log.format.to_string()),
         "log-cache" => one(config.log_cache.to_string()),
@@ -97,6 +108,15 @@ fn lines(items: impl Iterator<Item = String>) -> Printed {
     } else {
         Printed::Lines(lines)
     }
+}
+
+/// No levels are not the default ones.
+fn levels(levels: &[Duration]) -> Printed {
+    if levels.is_empty() {
+        return Printed::One("[]".to_owned());
+    }
+    let level = |interval: &Duration| format!("{{ interval: {} }}", format_duration(*interval));
+    lines(levels.iter().map(level))
 }
 
 fn member(member: &MemberConfig) -> String {

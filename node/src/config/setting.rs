@@ -39,7 +39,10 @@ impl Setting {
 
     /// Lists are written as YAML lists in the file, and comma-separated in the environment and in flags.
     pub(crate) fn is_list(&self) -> bool {
-        matches!(self.key, "cluster.initial-members" | "dbs")
+        matches!(
+            self.key,
+            "cluster.initial-members" | "dbs" | "archive.levels"
+        )
     }
 
     /// Yes-or-no settings have a flag that may stand alone.
@@ -67,19 +70,23 @@ const fn setting(
 /// Every setting, the settings of one section side by side, in the order in which they are printed.
 #[rustfmt::skip]
 pub const SETTINGS: &[Setting] = &[
-    setting("node-id", "node-id", "NUMBER", "1", "Number of this node, unique in the cluster and never reused"),
+    setting("node-id", "node-id", "NUMBER", "1", "Number of this node, which no other node of the cluster has"),
     setting("name", "name", "TEXT", "", "Name of this node in logs and in `halite status` [default: node-<node-id>]"),
     setting("data-dir", "data-dir", "DIR", "./halite-data", "Where databases and the log are kept"),
-    setting("listen", "listen", "HOST:PORT", "127.0.0.1:7000", "Address to listen on, for clients and for the other nodes"),
+    setting("listen", "listen", "HOST:PORT", "127.0.0.1:7420", "Address to listen on, for clients and for the other nodes"),
     setting("advertise", "advertise", "HOST:PORT", "", "Address under which clients and the other nodes reach this one [default: this node's entry in the initial members, else --listen]"),
     setting("cluster.name", "cluster-name", "TEXT", "halite", "Name of the cluster; nodes of other clusters are refused"),
     setting("cluster.initial-members", "initial-members", "ID=HOST:PORT,...", "", "First members of a new cluster, this node among them [default: this node alone]"),
     setting("cluster.join", "join", "true|false", "false", "Start blank and wait for `halite member add`"),
     setting("election-timeout", "election-timeout", "DURATION", "400ms", "Silence of the primary after which the others elect a new one"),
     setting("heartbeat-interval", "heartbeat-interval", "DURATION", "50ms", "How often the primary says that it is there"),
-    setting("dbs", "dbs", "NAME,...", "", "Databases that the primary creates at the first start"),
+    setting("dbs", "dbs", "NAME,...", "", "Databases that the primary creates whenever they are absent"),
     setting("archive.url", "archive-url", "URL", "", "Where databases are archived, each in a folder of its own below"),
     setting("archive.sync-interval", "archive-sync-interval", "DURATION", "1s", "How often new transactions go to the archive"),
+    setting("archive.levels", "archive-levels", "DURATION,...", "30s,5m,1h", "How much time one file of level 1, 2, ... covers, each made of files of the level below"),
+    setting("archive.l0-retention", "archive-l0-retention", "DURATION", "5m", "How long every sync can be restored; 0s: for ever"),
+    setting("archive.snapshot-interval", "archive-snapshot-interval", "DURATION", "24h", "How often a database is archived whole"),
+    setting("archive.snapshot-retention", "archive-snapshot-retention", "DURATION", "24h", "How far back a database can be restored"),
     setting("log.level", "log-level", "LEVEL", "info", "error, warn, info, debug or trace; RUST_LOG goes before it"),
     setting("log.format", "log-format", "FORMAT", "text", "text, json or pretty"),
     setting("log-cache", "log-cache", "SIZE", "64MiB", "Memory for the newest entries of the replicated log"),

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use halite_archive::Schedule;
+
 use super::problem::Problem;
 use super::replica_url::{self, shown};
 use super::{ByteSize, Config, format_duration};
@@ -19,13 +21,16 @@ impl Config {
         check.timing(self);
         check.databases(self);
         check.destinations(self);
+        check.schedule(&self.archive_schedule);
         check.sizes(self);
         check.problems
     }
 }
 
-/// Longest name of a node, a cluster or a database: they are file names and log fields.
+/// Longest name of a node or a cluster: they are log fields.
 const NAME_CHARS_MAX: usize = 64;
+/// Longest name of a database that is created now.
+const DATABASE_NAME_BYTES_MAX: usize = 64;
 
 struct Check {
     problems: Vec<Problem>,
@@ -215,6 +220,48 @@ impl Check {
         }
     }
 
+    fn schedule(&mut self, schedule: &Schedule) {
+        let key = "archive.levels";
+        let levels = &schedule.levels;
+        if levels.len() > Schedule::LEVELS_MAX {
+            let message = format!(
+                "are {}; there can be {} at most",
+                levels.len(),
+                Schedule::LEVELS_MAX
+            );
+            self.refuse(key, message);
+        }
+        for (level, interval) in (1..).zip(levels) {
+            let fault = range_fault(*interval, KEPT_OR_EVERY.0, KEPT_OR_EVERY.1);
+            self.require(key, fault.map(|fault| format!("level {level}: {fault}")));
+        }
+        for (level, pair) in (1..).zip(levels.windows(2)) {
+            if pair[1] <= pair[0] {
+                let [lower, upper] = [pair[0], pair[1]].map(format_duration);
+                let above = level + 1;
+                let message = format!(
+                    "level {above} ({upper}) has to be longer than level {level} ({lower}), of whose files it is made"
+                );
+                self.refuse(key, message);
+            }
+        }
+        let (least, most) = KEPT_OR_EVERY;
+        let every = schedule.snapshot_interval;
+        self.range("archive.snapshot-interval", every, least, most);
+        if let Some(highest) = levels.last().filter(|highest| **highest > every) {
+            let message = format!(
+                "{} is shorter than the highest level ({})",
+                format_duration(every),
+                format_duration(*highest)
+            );
+            self.refuse("archive.snapshot-interval", message);
+        }
+        let kept = schedule.snapshot_retention;
+        self.range("archive.snapshot-retention", kept, least, most);
+        let kept = schedule.level_zero_retention;
+        self.range("archive.l0-retention", kept, Duration::ZERO, most);
+    }
+
     fn sizes(&mut self, config: &Config) {
         let (kib, mib, gib) = (
             ByteSize::from_bytes(1 << 10),
@@ -255,6 +302,12 @@ impl Check {
 const SYNC_INTERVAL: (Duration, Duration) =
     (Duration::from_millis(10), Duration::from_secs(24 * 3600));
 
+/// What one file of an archive may cover, and how long it may be kept: ten years at most.
+const KEPT_OR_EVERY: (Duration, Duration) = (
+    Duration::from_millis(100),
+    Duration::from_secs(10 * 366 * 24 * 3600),
+);
+
 fn range_fault(value: Duration, least: Duration, most: Duration) -> Option<String> {
     let outside = value < least || value > most;
     outside.then(|| {
@@ -275,14 +328,15 @@ fn name_fault(name: &str) -> Option<String> {
         .then(|| "contains control characters".to_owned())
 }
 
-/// What is wrong with `name` as the name of a database, if anything. It is a file name on every node and part of archive paths.
+/// What is wrong with `name` as the name of a new database, if anything. It is a file name on every node and part of archive paths. The one rule
+/// for all that name databases: configuration, command line, admin calls.
 pub(crate) fn database_name_fault(name: &str) -> Option<String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let good_start = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-    let good = good_start && name.len() <= NAME_CHARS_MAX && name.chars().all(allowed);
+    let good = good_start && name.len() <= DATABASE_NAME_BYTES_MAX && name.chars().all(allowed);
     (!good).then(|| {
         format!(
-            "`{name}` cannot name a database: 1 to {NAME_CHARS_MAX} letters, digits, `_`, `-` and `.`, with a letter, digit or `_` first"
+            "`{name}` cannot name a database: 1 to {DATABASE_NAME_BYTES_MAX} letters, digits, `_`, `-` and `.`, with a letter, digit or `_` first"
         )
     })
 }
@@ -290,7 +344,7 @@ pub(crate) fn database_name_fault(name: &str) -> Option<String> {
 /// What is wrong with `addr` as `host:port`, if anything.
 pub(crate) fn address_fault(addr: &str) -> Option<String> {
     let Some((host, port)) = addr.rsplit_once(':') else {
-        return Some(format!("`{addr}` has no port (example: 127.0.0.1:7000)"));
+        return Some(format!("`{addr}` has no port (example: 127.0.0.1:7420)"));
     };
     let bracketed = host
         .strip_prefix('[')
@@ -306,7 +360,7 @@ pub(crate) fn address_fault(addr: &str) -> Option<String> {
     };
     let port_good = port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit());
     (!host_good || !port_good).then(|| {
-        format!("`{addr}` is not HOST:PORT (examples: 127.0.0.1:7000, db1:7000, [::1]:7000)")
+        format!("`{addr}` is not HOST:PORT (examples: 127.0.0.1:7420, db1:7420, [::1]:7420)")
     })
 }
 

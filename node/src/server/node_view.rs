@@ -14,7 +14,7 @@ use halite_proto::v1::command::Kind;
 
 use crate::api::grpc;
 use crate::cluster::role::Role;
-use crate::cluster::{Cluster, command, ltx_log, opener};
+use crate::cluster::{Cluster, Levels, command, ltx_log, opener};
 use crate::database::Health;
 
 /// See the module. Does not keep the node alive.
@@ -87,6 +87,17 @@ pub struct DatabaseView {
     pub checkpoint_done: u64,
 }
 
+/// What page diffs have brought to a node since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageDiffsView {
+    /// Bytes received, also of attempts that broke off.
+    pub bytes: u64,
+    /// Attempts that broke off when something had come.
+    pub broken_off: u64,
+    /// Diffs that were installed with pages of an attempt that had broken off.
+    pub resumed: u64,
+}
+
 /// Why a database does not follow its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TroubleView {
@@ -127,7 +138,8 @@ impl NodeView {
         let cluster = self.cluster.upgrade()?;
         let log = &cluster.shared().log;
         let entries = ltx_log::entries(log, from.max(log.indexes().start), to);
-        Some(entries.map(|entry| entry.map(view)).collect())
+        let ours = cluster.identity().level.ours();
+        Some(entries.map(|entry| Ok(view(entry?, ours))).collect())
     }
 
     /// Where the node's log begins and ends; `None` once the node is gone.
@@ -155,6 +167,19 @@ impl NodeView {
             }),
             failed: log.failure().is_some(),
         })
+    }
+
+    /// What page diffs have brought; nothing once the node is gone.
+    pub fn page_diffs(&self) -> PageDiffsView {
+        let Some(cluster) = self.cluster.upgrade() else {
+            return PageDiffsView::default();
+        };
+        let counts = cluster.pulls().counts();
+        PageDiffsView {
+            bytes: counts.bytes,
+            broken_off: counts.broken_off,
+            resumed: counts.resumed,
+        }
     }
 
     /// Databases of the node, by their number; empty once the node is gone.
@@ -214,13 +239,13 @@ impl NodeView {
     }
 }
 
-fn view(entry: halite_log::Entry) -> LogEntryView {
+fn view(entry: halite_log::Entry, ours: Levels) -> LogEntryView {
     let mut digest = DefaultHasher::new();
     let (mut transaction, mut chunk_of) = (None, None);
     match entry.payload {
         EntryPayload::Normal(payload) => {
             digest.write(&payload.0);
-            match command::decode(payload) {
+            match command::decode(payload, ours) {
                 Ok(Kind::Ltx(ltx)) => {
                     transaction = Some(TransactionView {
                         database_id: ltx.database_id,

@@ -8,7 +8,9 @@ use halite_archive::{Backends, ThreadPool};
 use super::{ServeError, ServerOptions, TcpPorts, descriptors};
 use crate::api::grpc::Limits;
 use crate::archiver::{ArchiveTarget, ArchiverOptions};
-use crate::cluster::{Capacity, ClusterOptions, FirstMember, PurgeRules, TcpConnector};
+use crate::cluster::{
+    Capacity, ClusterOptions, FirstMember, Levels, PurgeRules, TcpConnector, UNSYNCED_BYTES_MAX,
+};
 use crate::config::Config;
 use crate::database::DatabaseOptions;
 
@@ -51,6 +53,7 @@ fn from_config(config: &Config) -> Result<ServerOptions, ServeError> {
             .collect(),
         election_timeout: config.election_timeout,
         heartbeat_interval: config.heartbeat_interval,
+        unsynced_bytes_max: UNSYNCED_BYTES_MAX,
         log_cache_bytes: usize::try_from(config.log_cache.bytes()).unwrap_or(usize::MAX),
         database,
         databases: config
@@ -65,6 +68,7 @@ fn from_config(config: &Config) -> Result<ServerOptions, ServeError> {
         archived: !archiver.is_empty(),
         purge: PurgeRules::default(),
         log_disk: None,
+        levels: Levels::OURS,
         connector: Arc::new(TcpConnector),
     };
     Ok(ServerOptions {
@@ -118,5 +122,6 @@ fn archiver_options(config: &Config) -> ArchiverOptions {
             .archive
             .as_ref()
             .map(|a| target(&a.url, a.sync_interval)),
+        schedule: config.archive_schedule.clone(),
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{export, forwarded, import, is_forwarded, status};
+use super::{export, forwarded, handed_on, import, is_forwarded, status, status_of};
 use crate::cluster::role::Role;
 use crate::cluster::{Cluster, ClusterError};
 use crate::piece_stream::place;
@@ -24,6 +24,7 @@ const EXPORTS_MAX: usize = 16;
 pub(crate) struct AdminService {
     cluster: Arc<Cluster>,
     exports: Arc<Semaphore>,
+    imports: import::Turns,
 }
 
 impl AdminService {
@@ -31,6 +32,7 @@ impl AdminService {
         Self {
             cluster,
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
+            imports: import::Turns::default(),
         }
     }
 
@@ -60,9 +62,11 @@ impl Admin for AdminService {
         request: Request<v1::CreateDatabaseRequest>,
     ) -> Result<Response<v1::CreateDatabaseResponse>, Status> {
         if let Some(mut primary) = self.elsewhere(&request)? {
-            return primary
-                .create_database(forwarded(request.into_inner()))
-                .await;
+            return handed_on(
+                primary
+                    .create_database(forwarded(request.into_inner()))
+                    .await,
+            );
         }
         let request = request.into_inner();
         let page_size = if request.page_size == 0 {
@@ -84,7 +88,7 @@ impl Admin for AdminService {
         request: Request<v1::DropDatabaseRequest>,
     ) -> Result<Response<v1::DropDatabaseResponse>, Status> {
         if let Some(mut primary) = self.elsewhere(&request)? {
-            return primary.drop_database(forwarded(request.into_inner())).await;
+            return handed_on(primary.drop_database(forwarded(request.into_inner())).await);
         }
         let request = request.into_inner();
         let dropped = self.cluster.drop_database(&request.name).await?;
@@ -118,6 +122,26 @@ impl Admin for AdminService {
         Ok(Response::new(v1::ResumeDatabaseResponse { trouble }))
     }
 
+    async fn repair_database(
+        &self,
+        request: Request<v1::RepairDatabaseRequest>,
+    ) -> Result<Response<v1::RepairDatabaseResponse>, Status> {
+        if let Some(mut primary) = self.elsewhere(&request)? {
+            let request = forwarded(request.into_inner());
+            return handed_on(primary.repair_database(request).await);
+        }
+        let request = request.into_inner();
+        // A caller that leaves ends this call, and must not end what was begun.
+        let cluster = self.cluster.clone();
+        let repairing = tokio::spawn(async move {
+            let (name, force) = (&request.name, request.force);
+            cluster.keep(name, request.keep(), force).await
+        });
+        let ended = |error| ClusterError::internal(format!("the repair ended: {error}"));
+        let repaired = repairing.await.map_err(ended)?;
+        Ok(Response::new(repaired.map_err(|e| status_of(&e))?))
+    }
+
     async fn list_members(
         &self,
         _request: Request<v1::ListMembersRequest>,
@@ -132,7 +156,7 @@ impl Admin for AdminService {
         request: Request<v1::AddMemberRequest>,
     ) -> Result<Response<v1::AddMemberResponse>, Status> {
         if let Some(mut primary) = self.elsewhere(&request)? {
-            return primary.add_member(forwarded(request.into_inner())).await;
+            return handed_on(primary.add_member(forwarded(request.into_inner())).await);
         }
         let request = request.into_inner();
         self.cluster
@@ -148,9 +172,11 @@ impl Admin for AdminService {
         request: Request<v1::PromoteMemberRequest>,
     ) -> Result<Response<v1::PromoteMemberResponse>, Status> {
         if let Some(mut primary) = self.elsewhere(&request)? {
-            return primary
-                .promote_member(forwarded(request.into_inner()))
-                .await;
+            return handed_on(
+                primary
+                    .promote_member(forwarded(request.into_inner()))
+                    .await,
+            );
         }
         let request = request.into_inner();
         self.cluster
@@ -166,7 +192,7 @@ impl Admin for AdminService {
         request: Request<v1::RemoveMemberRequest>,
     ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
         if let Some(mut primary) = self.elsewhere(&request)? {
-            return primary.remove_member(forwarded(request.into_inner())).await;
+            return handed_on(primary.remove_member(forwarded(request.into_inner())).await);
         }
         let request = request.into_inner();
         self.cluster
@@ -182,9 +208,11 @@ impl Admin for AdminService {
         request: Request<v1::TransferLeadershipRequest>,
     ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
         if let Some(mut primary) = self.elsewhere(&request)? {
-            return primary
-                .transfer_leadership(forwarded(request.into_inner()))
-                .await;
+            return handed_on(
+                primary
+                    .transfer_leadership(forwarded(request.into_inner()))
+                    .await,
+            );
         }
         let to = request.into_inner().to;
         let primary_id = self
@@ -192,6 +220,17 @@ impl Admin for AdminService {
             .transfer_leadership((to != 0).then_some(to))
             .await?;
         Ok(Response::new(v1::TransferLeadershipResponse { primary_id }))
+    }
+
+    async fn upgrade(
+        &self,
+        request: Request<v1::UpgradeRequest>,
+    ) -> Result<Response<v1::UpgradeResponse>, Status> {
+        if let Some(mut primary) = self.elsewhere(&request)? {
+            return handed_on(primary.upgrade(forwarded(request.into_inner())).await);
+        }
+        let finalize = request.into_inner().finalize;
+        Ok(Response::new(self.cluster.upgrade(finalize).await?))
     }
 
     async fn import(
@@ -203,9 +242,9 @@ impl Admin for AdminService {
             let pieces = pieces
                 .take_while(|p| futures::future::ready(p.is_ok()))
                 .filter_map(|p| futures::future::ready(p.ok()));
-            return primary.import(forwarded(pieces)).await;
+            return handed_on(primary.import(forwarded(pieces)).await);
         }
-        let imported = import::import(&self.cluster, request.into_inner()).await?;
+        let imported = import::import(&self.cluster, &self.imports, request.into_inner()).await?;
         Ok(Response::new(imported))
     }
 

@@ -18,6 +18,9 @@ use crate::piece_stream::{PieceSource, piece_stream};
 
 /// Bytes per message, about.
 const PIECE_BYTES: usize = 1 << 20;
+/// Where page 1 says how the file is journalled, and the word for a rollback journal (https://www.sqlite.org/fileformat.html, section 1.3.3).
+const JOURNAL_MODE: std::ops::Range<usize> = 18..20;
+const ROLLBACK: u8 = 1;
 const FRESH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `place` is given back when the export is done.
@@ -76,6 +79,10 @@ impl PieceSource for ExportSource {
             self.snapshot
                 .read_page(PageNo::new(self.next_page), &mut self.page)
                 .map_err(|error| Status::unavailable(format!("export broke off: {error}")))?;
+            if self.next_page == 1 {
+                // In WAL mode a file cannot be opened where nothing may be written beside it.
+                self.page[JOURNAL_MODE].fill(ROLLBACK);
+            }
             data.extend_from_slice(&self.page);
             self.next_page += 1;
         }

@@ -18,8 +18,8 @@ use crate::piece_stream::place;
 
 type BoxStream<T> = futures::stream::BoxStream<'static, Result<T, Status>>;
 
-/// Pieces of large results that may wait to be sent.
-const PIECES_QUEUED_MAX: usize = 64;
+/// Pieces of large results that may wait to be sent: of small rows, each takes more memory than its bytes say.
+const PIECES_QUEUED_MAX: usize = 4;
 /// LTX streams at a time: each may hold about two MiB for a slow receiver.
 const LTX_STREAMS_MAX: usize = 256;
 /// A stream whose client does not say who it is within this time is closed: it holds a place.
@@ -62,6 +62,12 @@ impl Halite for SqlService {
         } else {
             &self.sessions
         };
+        #[cfg(feature = "planted-bugs")]
+        if halite_planted::on(halite_planted::Bug::ForwardedStreamKeepsPlace)
+            && is_forwarded(request.metadata())
+        {
+            places.forget_permits(1);
+        }
         let place = places.clone().try_acquire_owned().map_err(|_| {
             ClusterError::unavailable(format!(
                 "this node serves its most sessions already: max={}",
@@ -256,6 +262,7 @@ impl Inbound {
                 self.router.route(&self.session, calls);
                 calls = rest;
             }
+            self.session.give_up(request.given_up);
             match requests.message().await? {
                 Some(next) => request = next,
                 None => return Ok(()),

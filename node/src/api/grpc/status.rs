@@ -11,6 +11,7 @@ use tonic::Status;
 
 use crate::cluster::Cluster;
 use crate::cluster::databases::ShutDatabase;
+use crate::cluster::role::Role;
 
 pub(crate) fn status(cluster: &Cluster) -> v1::StatusResponse {
     let metrics = cluster.metrics();
@@ -37,13 +38,12 @@ pub(crate) fn status(cluster: &Cluster) -> v1::StatusResponse {
             .unwrap_or_default()
             .to_owned(),
         cluster_name: cluster.identity().cluster_name.clone(),
+        level: cluster.identity().level.cluster().get(),
+        level_min: cluster.identity().level.ours().min.get(),
+        level_max: cluster.identity().level.ours().max.get(),
         uptime_ms: u64::try_from(cluster.uptime().as_millis()).unwrap_or(u64::MAX),
-        trouble: cluster
-            .identity()
-            .stopped()
-            .as_deref()
-            .unwrap_or_default()
-            .to_owned(),
+        trouble: cluster.takes_no_part().unwrap_or_default(),
+        notice: cluster.notice().unwrap_or_default(),
     };
     v1::StatusResponse {
         node: Some(node),
@@ -70,8 +70,10 @@ pub(super) fn databases(cluster: &Cluster) -> Vec<v1::DatabaseStatus> {
 }
 
 fn shut_status(cluster: &Cluster, shut: ShutDatabase) -> v1::DatabaseStatus {
+    let (archived_txid, archive_urls) = archives(cluster, shut.id);
     v1::DatabaseStatus {
-        archived_txid: archived(cluster, shut.id),
+        archived_txid,
+        archive_urls,
         name: shut.name,
         checksum: Checksum::EMPTY.to_string(),
         page_size: shut.page_size,
@@ -82,41 +84,61 @@ fn shut_status(cluster: &Cluster, shut: ShutDatabase) -> v1::DatabaseStatus {
     }
 }
 
-fn archived(cluster: &Cluster, database_id: u64) -> u64 {
+/// Up to which transaction all archives of a database hold it, 0 without one, and where they are.
+fn archives(cluster: &Cluster, database_id: u64) -> (u64, Vec<String>) {
     let catalog = cluster.shared().catalog.lock();
-    let archived = catalog.archives_of(database_id).map(|(_, at)| at.txid);
-    archived.min().unwrap_or(0)
+    let (urls, txids): (Vec<_>, Vec<_>) = catalog
+        .archives_of(database_id)
+        .map(|(url, at)| (url.to_owned(), at.txid))
+        .unzip();
+    (txids.into_iter().min().unwrap_or(0), urls)
 }
 
 fn database_status(cluster: &Cluster, database: &crate::database::Database) -> v1::DatabaseStatus {
     let status = database.status();
+    let id = database.spec().id.get();
+    let (archived_txid, archive_urls) = archives(cluster, id);
     v1::DatabaseStatus {
         name: database.spec().name.clone(),
         txid: status.applied.position.txid.get(),
         checksum: status.applied.position.checksum.to_string(),
         page_size: database.spec().page_size.get(),
         page_count: status.applied.page_count,
-        trouble: status.health.trouble().to_owned(),
-        archived_txid: archived(cluster, database.spec().id.get()),
+        trouble: cluster
+            .standstill()
+            .unwrap_or_else(|| status.health.trouble())
+            .to_owned(),
+        notice: cluster
+            .removed_files(&database.spec().name)
+            .unwrap_or_default(),
+        needs_repair: status.health.needs_repair(),
+        archived_txid,
+        archive_trouble: cluster.archive_troubles().told(id),
+        archive_urls,
         wal_bytes: status.wal_bytes,
     }
 }
 
+/// The topology now, and again whenever it changes. It ends when this node takes no part any more: what it knows grows old then.
 pub(super) fn watch_topology(
     cluster: Arc<Cluster>,
 ) -> impl Stream<Item = Result<v1::Topology, Status>> {
     let server = cluster.watch_server();
+    let role = cluster.watch_role();
     futures::stream::unfold(
-        (cluster, server, None),
-        |(cluster, mut server, mut last)| async move {
+        (cluster, server, role, None),
+        |(cluster, mut server, mut role, mut last)| async move {
             loop {
                 server.borrow_and_update();
                 let now = cluster.topology();
                 if last.as_ref() != Some(&now) {
                     last = Some(now.clone());
-                    return Some((Ok(now), (cluster, server, last)));
+                    return Some((Ok(now), (cluster, server, role, last)));
                 }
-                server.changed().await.ok()?;
+                tokio::select! {
+                    changed = server.changed() => changed.ok()?,
+                    _ = role.wait_for(Role::takes_no_part) => return None,
+                }
             }
         },
     )

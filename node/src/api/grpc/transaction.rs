@@ -12,13 +12,11 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{forwarded, status_of};
+use super::{forwarded, handed_on, status_of};
 use crate::api::router::client_id;
 use crate::cluster::role::Role;
 use crate::cluster::{Cluster, ClusterError};
-use crate::database::{
-    CallKey, TRANSACTION_MAX, Transaction, TransactionFailure, TransactionOptions,
-};
+use crate::database::{CallKey, Transaction, TransactionFailure, TransactionOptions};
 
 type Responses = futures::stream::BoxStream<'static, Result<v1::TransactionResponse, Status>>;
 
@@ -47,11 +45,17 @@ pub(super) async fn run(
             _ => Err(cluster.not_primary().into()),
         };
     }
-    let transaction = open(&cluster, begin, transaction_max)
+    let duration_max = match begin.deadline_ms {
+        0 => transaction_max,
+        ms => Duration::from_millis(ms.into()).min(transaction_max),
+    };
+    // Waits behind other transactions, but not for ever.
+    let wait_until = Instant::now() + transaction_max;
+    let transaction = open(&cluster, begin, wait_until, duration_max)
         .await
         .map_err(|e| status_of(&e))?;
     let (answers, queue) = mpsc::channel(ANSWERS_QUEUED_MAX);
-    tokio::spawn(serve(transaction, requests, answers));
+    tokio::spawn(serve(transaction, duration_max, requests, answers));
     Ok(Response::new(ReceiverStream::new(queue).map(Ok).boxed()))
 }
 
@@ -62,16 +66,13 @@ fn invalid(message: &str) -> Status {
 async fn open(
     cluster: &Cluster,
     begin: v1::TransactionBegin,
-    transaction_max: Duration,
+    wait_until: Instant,
+    duration_max: Duration,
 ) -> Result<Transaction, v1::Error> {
     let database = cluster
         .shared()
         .database(&begin.database)
         .map_err(|e| e.to_wire())?;
-    let duration_max = match begin.deadline_ms {
-        0 => transaction_max,
-        ms => Duration::from_millis(ms.into()).min(transaction_max),
-    };
     let key = match begin.idempotency_key {
         Some(key) => Some(CallKey {
             client_id: client_id(&key.client_id).map_err(|e| e.to_wire())?,
@@ -79,13 +80,11 @@ async fn open(
         }),
         None => None,
     };
-    // Waits behind other transactions, but not for ever.
-    let wait_until = (Instant::now() + TRANSACTION_MAX).into_std();
     database
         .begin(TransactionOptions {
             key,
             answered_below: 0,
-            wait_until,
+            wait_until: wait_until.into_std(),
             duration_max,
         })
         .await
@@ -93,46 +92,60 @@ async fn open(
 
 async fn serve(
     mut transaction: Transaction,
+    duration_max: Duration,
     mut requests: Streaming<v1::TransactionRequest>,
     answers: mpsc::Sender<v1::TransactionResponse>,
 ) {
     let send = |kind| answers.send(v1::TransactionResponse { kind: Some(kind) });
-    if send(Answer::Begun(v1::Null {})).await.is_err() {
+    let begun = v1::TransactionBegun {
+        deadline_ms: u32::try_from(duration_max.as_millis()).unwrap_or(u32::MAX),
+    };
+    if send(Answer::Begun(begun)).await.is_err() {
         return;
     }
     // A caller that goes away drops the transaction, which rolls it back.
     while let Ok(Some(request)) = requests.message().await {
-        let (answer, ended) = match request.kind {
-            Some(Ask::Statement(statement)) => match transaction.execute(statement).await {
-                Ok(result) => (Answer::Result(result), false),
-                Err(failure) => failed(failure),
-            },
-            Some(Ask::Commit(_)) => match transaction.commit().await {
-                Ok(committed) => (
-                    Answer::Committed(v1::TransactionCommitted {
-                        session_index: committed.raft_index,
-                    }),
-                    true,
-                ),
-                Err(failure) => failed(failure),
-            },
-            Some(Ask::Rollback(_)) => {
-                transaction.rollback().await;
-                // The answer is the last thing said; a caller that is gone does not need it.
-                let _ = send(Answer::RolledBack(v1::Null {})).await;
-                return;
-            }
-            Some(Ask::Begin(_)) | None => {
-                let error =
-                    ClusterError::invalid("the transaction has begun already".into()).to_wire();
-                failed(TransactionFailure {
-                    error,
-                    ended: false,
-                })
-            }
+        if let Some(Ask::Rollback(_)) = request.kind {
+            transaction.rollback().await;
+            // The answer is the last thing said; a caller that is gone does not need it.
+            let _ = send(Answer::RolledBack(v1::Null {})).await;
+            return;
+        }
+        let (answer, ended) = tokio::select! {
+            biased;
+            // So does one that goes away while a statement runs, which is interrupted by it.
+            () = answers.closed() => return,
+            answer = answer(&mut transaction, request.kind) => answer,
         };
         if send(answer).await.is_err() || ended {
             return;
+        }
+    }
+}
+
+/// Does what is asked; also says whether the transaction is over by it.
+async fn answer(transaction: &mut Transaction, asked: Option<Ask>) -> (Answer, bool) {
+    match asked {
+        Some(Ask::Statement(statement)) => match transaction.execute(statement).await {
+            Ok(result) => (Answer::Result(result), false),
+            Err(failure) => failed(failure),
+        },
+        Some(Ask::Commit(_)) => match transaction.commit().await {
+            Ok(committed) => (
+                Answer::Committed(v1::TransactionCommitted {
+                    session_index: committed.raft_index,
+                }),
+                true,
+            ),
+            Err(failure) => failed(failure),
+        },
+        // A rollback does not come here.
+        Some(Ask::Begin(_) | Ask::Rollback(_)) | None => {
+            let error = ClusterError::invalid("the transaction has begun already".into()).to_wire();
+            failed(TransactionFailure {
+                error,
+                ended: false,
+            })
         }
     }
 }
@@ -159,11 +172,6 @@ async fn hand_on(
         .filter_map(|r| futures::future::ready(r.ok()));
     let all = futures::stream::iter([first]).chain(rest);
     let request: Request<_> = forwarded(all);
-    let responses = cluster
-        .transport()
-        .halite(addr)?
-        .transaction(request)
-        .await?
-        .into_inner();
-    Ok(Response::new(responses.boxed()))
+    let answer = cluster.transport().halite(addr)?.transaction(request).await;
+    Ok(handed_on(answer)?.map(|responses| responses.boxed()))
 }

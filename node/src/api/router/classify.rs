@@ -1,11 +1,13 @@
 //! A guess from a statement's first word. It only saves a detour: SQLite itself has the last word, and a "read" that turns out to
 //! write is handed on as a write.
 
+use crate::database::pragma::is_for_the_writer;
+
 /// The statement begins like one that only reads.
 pub(crate) fn looks_like_read(sql: &str) -> bool {
     const READS: [&str; 5] = ["select", "values", "with", "explain", "pragma"];
     let word = first_word(sql);
-    READS.iter().any(|read| word.eq_ignore_ascii_case(read))
+    READS.iter().any(|read| word.eq_ignore_ascii_case(read)) && !is_for_the_writer(sql)
 }
 
 /// The first keyword after white space and comments.
@@ -39,6 +41,8 @@ mod tests {
             " -- x\n SELECT 1",
             "/* a */ /* b */ WITH x AS (SELECT 1) SELECT 1",
             "VALUES(1)",
+            "PRAGMA foreign_keys",
+            "PRAGMA foreign_keys=ON",
         ] {
             assert!(looks_like_read(read), "{read}");
         }
@@ -49,6 +53,8 @@ mod tests {
             "--",
             "/*",
             "selection",
+            "PRAGMA optimize",
+            "PRAGMA foreign_keys=OFF",
         ] {
             assert!(!looks_like_read(write), "{write}");
         }

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{failed, timeout};
-use crate::api::grpc::forwarded;
+use crate::api::grpc::{forwarded, unreached};
 use crate::cluster::{Cluster, ClusterError};
 use crate::database::{CallReply, CallResults, ReplySink};
 
@@ -116,6 +116,20 @@ impl Forwarder {
         }
         Ok(())
     }
+
+    /// Tells the primary that nobody waits for the answers to these calls any more. Those that it does not hear of end at their deadlines.
+    pub(crate) fn give_up(&self, mut ids: Vec<u64>) {
+        let calls = self.state.calls.lock();
+        ids.retain(|id| calls.outstanding.contains(id));
+        drop(calls);
+        if !ids.is_empty() {
+            let _ = self.requests.try_send(v1::SessionRequest {
+                given_up: ids,
+                forwarded: true,
+                ..v1::SessionRequest::default()
+            });
+        }
+    }
 }
 
 impl State {
@@ -188,10 +202,14 @@ async fn pass_on(
     // Ours ends with this function: HTTP/2 leaves a stream open of which only the answers are dropped, and it would keep its place at the primary.
     let (_end, ended) = oneshot::channel::<()>();
     let requests = ReceiverStream::new(queue).take_until(ended);
+    let gone = state.out.clone().gone();
+    tokio::pin!(gone);
     let mut responses = primary.session(forwarded(requests)).await?.into_inner();
     loop {
         tokio::select! {
             biased;
+            // The primary hears of it by the end of the stream.
+            () = &mut gone => return Ok(()),
             response = responses.message() => match response? {
                 Some(response) => state.answer(response.replies),
                 None => return Ok(()),
@@ -209,7 +227,9 @@ fn unknown(why: &str) -> v1::Error {
 
 /// What callers are told of a call or stream that ended with `status`: what the primary said, if it said something.
 fn broken(status: &Status) -> v1::Error {
-    error_detail::from_status(status).unwrap_or_else(|| {
+    let said = error_detail::from_status(status);
+    let said = said.or_else(|| unreached(status).map(|error| error.to_wire()));
+    said.unwrap_or_else(|| {
         unknown(&format!(
             "the connection to the primary broke: {}",
             status.message()
@@ -229,7 +249,12 @@ pub(super) fn hand_on(
     // Answers of reads arrive on reader threads, which know no runtime.
     cluster.runtime().spawn(async move {
         let token = call.id;
-        let outcome = batch(&handing_on, &primary.addr, client_id, call).await;
+        let outcome = tokio::select! {
+            biased;
+            // The primary hears of it by the end of the call.
+            () = out.clone().gone() => return,
+            outcome = batch(&handing_on, &primary.addr, client_id, call) => outcome,
+        };
         out.deliver(vec![CallReply {
             token,
             outcome,

@@ -1,9 +1,10 @@
 //! One caller's session: who it is, what it knows, where its answers go, and what has been handed on for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use futures::future::BoxFuture;
 use halite_proto::v1;
 use parking_lot::Mutex;
 
@@ -11,6 +12,9 @@ use super::forward::{Forwarder, hand_on};
 use super::{Router, failed};
 use crate::cluster::{Cluster, ClusterError};
 use crate::database::{CallReply, Database, ReplySink, Room, RoomWaiter, is_not_read_only};
+
+/// Calls that were given up of which a session remembers so much; those before run to their deadlines.
+const GIVEN_UP_MAX: usize = 1024;
 
 /// State of one client stream, or of one unary call.
 pub(crate) struct Session {
@@ -25,6 +29,7 @@ pub(crate) struct Session {
     fallback: Mutex<HashMap<u64, v1::Call>>,
     has_fallback: AtomicBool,
     forwarder: Mutex<Option<Forwarder>>,
+    given_up: GivenUp,
     /// Databases by name, as of a change count of the catalog.
     databases: Mutex<(u64, HashMap<String, Arc<Database>>)>,
     me: Weak<Session>,
@@ -74,6 +79,7 @@ impl Session {
             fallback: Mutex::default(),
             has_fallback: AtomicBool::new(false),
             forwarder: Mutex::default(),
+            given_up: GivenUp::default(),
             databases: Mutex::default(),
             me: me.clone(),
         })
@@ -130,6 +136,17 @@ impl Session {
         if !call.read_only {
             self.fallback.lock().insert(call.id, call);
             self.has_fallback.store(true, Ordering::Release);
+        }
+    }
+
+    /// Nobody waits for the answers to these calls any more: what runs of them is interrupted, here or where it was handed on to.
+    pub(crate) fn give_up(&self, ids: Vec<u64>) {
+        if ids.is_empty() {
+            return;
+        }
+        self.given_up.add(&ids);
+        if let Some(forwarder) = &*self.forwarder.lock() {
+            forwarder.give_up(ids);
         }
     }
 
@@ -208,10 +225,43 @@ impl Session {
     }
 }
 
+/// Calls that were given up and are not answered yet.
+#[derive(Default)]
+struct GivenUp {
+    ids: Mutex<VecDeque<u64>>,
+    /// There are some: asked for each statement that runs.
+    any: AtomicBool,
+}
+
+impl GivenUp {
+    fn add(&self, ids: &[u64]) {
+        let mut known = self.ids.lock();
+        known.extend(ids);
+        // Some had been answered when they were given up.
+        let surplus = known.len().saturating_sub(GIVEN_UP_MAX);
+        known.drain(..surplus);
+        self.any.store(true, Ordering::Release);
+    }
+
+    fn has(&self, id: u64) -> bool {
+        self.any.load(Ordering::Acquire) && self.ids.lock().contains(&id)
+    }
+
+    fn answered(&self, replies: &[CallReply]) {
+        if !self.any.load(Ordering::Acquire) {
+            return;
+        }
+        let mut ids = self.ids.lock();
+        ids.retain(|id| !replies.iter().any(|r| !r.more && r.token == *id));
+        self.any.store(!ids.is_empty(), Ordering::Release);
+    }
+}
+
 struct SessionSink(Arc<Session>);
 
 impl ReplySink for SessionSink {
     fn deliver(&self, replies: Vec<CallReply>) {
+        self.0.given_up.answered(&replies);
         let look = self.0.has_fallback.load(Ordering::Acquire)
             || replies
                 .iter()
@@ -224,6 +274,14 @@ impl ReplySink for SessionSink {
         if !replies.is_empty() {
             self.0.out.deliver(replies);
         }
+    }
+
+    fn is_gone(&self, token: u64) -> bool {
+        self.0.out.is_gone(token) || self.0.given_up.has(token)
+    }
+
+    fn gone(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        self.0.out.clone().gone()
     }
 
     fn receiver(&self) -> usize {

@@ -14,6 +14,7 @@ use tokio::io::AsyncWriteExt;
 use super::ledger::some;
 use crate::cli::error::{CliError, message_of};
 use crate::cli::one_node::OneNode;
+use crate::cli::sql::quoted;
 
 /// Larger databases are compared by the number of their rows, not row by row.
 const ROW_BY_ROW_BYTES_MAX: u64 = 256 << 20;
@@ -111,7 +112,7 @@ fn compare_tables(original: &Path, copy: &Path, row_by_row: bool) -> rusqlite::R
     let names = names.collect::<rusqlite::Result<Vec<String>>>()?;
     let (mut rows, mut changed) = (0, Vec::new());
     for name in &names {
-        let table = format!("\"{}\"", name.replace('"', "\"\""));
+        let table = quoted(name);
         let there: bool = connection.query_row(
             "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ?1)",
             [name],

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use halite_pager::beside;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::copies;
@@ -126,12 +127,6 @@ fn copy_bytes(from: &Path, to: &Path) -> io::Result<File> {
     let mut target = File::create_new(to)?;
     io::copy(&mut source, &mut target)?;
     Ok(source)
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
 }
 
 const WORDS: [&str; 24] = [

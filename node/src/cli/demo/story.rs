@@ -57,7 +57,7 @@ struct Copies {
 }
 
 /// Runs what blocks on a thread for it.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, CliError> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -71,14 +71,10 @@ fn ms(duration: Duration) -> u64 {
 impl Story {
     /// Prepares the database and starts the nodes.
     pub(super) async fn begin(
-        given: Option<&Path>,
+        source: Source,
         folder: &Path,
         screen: &mut Screen,
     ) -> Result<Self, CliError> {
-        screen.title("Halite demo: three nodes on this machine, and one of them dies.")?;
-        let (owned_given, owned_folder) = (given.map(Path::to_owned), folder.to_owned());
-        let source =
-            blocking(move || Source::prepare(owned_given.as_deref(), &owned_folder)).await??;
         let size = human_bytes(source.size_bytes);
         screen.good(&format!("{} ({size})", source.title))?;
         let archive = folder.join("archive");

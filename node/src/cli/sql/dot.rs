@@ -15,37 +15,51 @@ pub(super) enum DotCommand {
     Databases,
     /// Names like a LIKE pattern.
     Tables(Option<String>),
-    /// Of one table.
+    /// Of tables LIKE the pattern.
     Schema(Option<String>),
+    /// Of tables LIKE the pattern.
+    Indexes(Option<String>),
     ShowMode,
     Mode(Mode),
     Timer(bool),
     ShowLevel,
     Level(ReadLevel),
     Open(String),
+    /// All, or tables LIKE the pattern.
+    Dump(Option<String>),
+    Headers(bool),
+    Read(String),
 }
 
 pub(super) const HELP: &str = "\
 .databases             List the databases of the cluster
+.dump [TABLE]          Write the database, or tables LIKE the name, as SQL
+.headers on|off        Show names of columns or not
 .help                  Show this
+.indexes [TABLE]       List indexes, those of tables LIKE the name
 .level [LEVEL]         Show or set how fresh reads are: local, bounded:500ms, session, linearizable
-.mode [MODE]           Show or set how results are shown: table, csv, json, line
+.mode [MODE]           Show or set how results are shown: table, column, csv, json, line
 .open NAME             Use another database
 .quit                  Leave (so does Ctrl-D)
-.schema [TABLE]        Show CREATE statements
+.read FILE             Execute what a file holds
+.schema [TABLE]        Show CREATE statements, those of tables LIKE the name
 .tables [PATTERN]      List tables and views, those LIKE the pattern
 .timer on|off          Show how long each statement takes
 SQL ends with a semicolon and may have many lines. BEGIN ... COMMIT has to end within 5 seconds.
 ";
 
-const NAMES: [&str; 10] = [
+pub(super) const NAMES: [&str; 14] = [
     ".databases",
+    ".dump",
     ".exit",
+    ".headers",
     ".help",
+    ".indexes",
     ".level",
     ".mode",
     ".open",
     ".quit",
+    ".read",
     ".schema",
     ".tables",
     ".timer",
@@ -53,7 +67,8 @@ const NAMES: [&str; 10] = [
 
 /// Reads a line that begins with a dot. The error is for people.
 pub(super) fn parse(line: &str) -> Result<DotCommand, String> {
-    let mut words = line.split_whitespace();
+    // A semicolon at the end is habit, as in the sqlite3 shell.
+    let mut words = line.trim_end().trim_end_matches(';').split_whitespace();
     let name = words.next().unwrap_or_default();
     let argument = words.next().map(str::to_owned);
     if words.next().is_some() {
@@ -64,12 +79,20 @@ pub(super) fn parse(line: &str) -> Result<DotCommand, String> {
         (".quit" | ".exit", None) => Ok(DotCommand::Quit),
         (".databases", None) => Ok(DotCommand::Databases),
         (".tables", pattern) => Ok(DotCommand::Tables(pattern)),
+        (".indexes" | ".indices", table) => Ok(DotCommand::Indexes(table)),
         (".schema", table) => Ok(DotCommand::Schema(table)),
         (".mode", None) => Ok(DotCommand::ShowMode),
         (".mode", Some(mode)) => Mode::from_str(&mode, true)
             .map(DotCommand::Mode)
-            .map_err(|_| "a mode is table, csv, json or line".to_owned()),
+            .map_err(|_| "a mode is table, column, csv, json or line".to_owned()),
         (".timer", Some(on)) if on == "on" || on == "off" => Ok(DotCommand::Timer(on == "on")),
+        (".dump", table) => Ok(DotCommand::Dump(table)),
+        (".headers" | ".header", Some(on)) if on == "on" || on == "off" => {
+            Ok(DotCommand::Headers(on == "on"))
+        }
+        (".headers" | ".header", _) => Err("use .headers on or .headers off".to_owned()),
+        (".read", Some(file)) => Ok(DotCommand::Read(file)),
+        (".read", None) => Err("use .read FILE".to_owned()),
         (".timer", _) => Err("use .timer on or .timer off".to_owned()),
         (".level", None) => Ok(DotCommand::ShowLevel),
         (".level", Some(level)) => parse_level(&level).map(DotCommand::Level),
@@ -79,7 +102,7 @@ pub(super) fn parse(line: &str) -> Result<DotCommand, String> {
         (unknown, _) => {
             let meant = nearest(unknown, NAMES).map(|meant| format!("; did you mean {meant}?"));
             Err(format!(
-                "unknown command {unknown}{} (.help lists them)",
+                "unknown command {unknown}{}",
                 meant.unwrap_or_default()
             ))
         }
@@ -102,9 +125,16 @@ mod tests {
                 ".schema users",
                 DotCommand::Schema(Some("users".to_owned())),
             ),
+            (".indexes", DotCommand::Indexes(None)),
+            (".indices t", DotCommand::Indexes(Some("t".to_owned()))),
             (".mode JSON", DotCommand::Mode(Mode::Json)),
             (".mode", DotCommand::ShowMode),
             (".timer on", DotCommand::Timer(true)),
+            (".tables;", DotCommand::Tables(None)),
+            (".mode column", DotCommand::Mode(Mode::Column)),
+            (".headers off", DotCommand::Headers(false)),
+            (".dump", DotCommand::Dump(None)),
+            (".read a.sql", DotCommand::Read("a.sql".to_owned())),
             (
                 ".level linearizable",
                 DotCommand::Level(ReadLevel::Linearizable),
@@ -119,10 +149,10 @@ mod tests {
     fn slips_get_an_answer() {
         for (line, words) in [
             (".tabels", "did you mean .tables?"),
-            (".zzz", "(.help lists them)"),
+            (".zzz", "unknown command .zzz"),
             (".quit now", ".quit takes no argument"),
             (".timer maybe", ".timer on or .timer off"),
-            (".mode xml", "table, csv, json or line"),
+            (".mode xml", "table, column, csv, json or line"),
             (".open ../x", "cannot name a database"),
             (".tables a b", "one argument at most"),
         ] {

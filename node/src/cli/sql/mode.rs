@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use halite_client::Value;
 
-use crate::cli::text_table::{Align, TextTable, printable};
+use super::row_writer::RowWriter;
 
 /// How rows are shown. The names are those of the sqlite3 shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -16,6 +16,8 @@ pub(crate) enum Mode {
     Json,
     /// One line per value
     Line,
+    /// Columns side by side, without boxes
+    Column,
 }
 
 /// What one statement gave.
@@ -26,170 +28,65 @@ pub(crate) struct Answer {
     pub(crate) rows: Vec<Vec<Value>>,
     pub(crate) rows_affected: u64,
     pub(crate) last_insert_rowid: i64,
+    /// The statement is one that writes rows: how many is of interest.
+    pub(crate) counts: bool,
 }
 
-impl Mode {
+/// How an answer is to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Look {
+    pub(crate) mode: Mode,
+    /// Whether the names of columns are shown where that is a line of its own.
+    pub(crate) headings: bool,
+    /// Columns of the terminal that the answer is for; `None`: it goes to a file or a program, and is whole.
+    pub(crate) screen: Option<usize>,
+    /// Somebody wants to know how many rows a statement wrote.
+    pub(crate) counts: bool,
+}
+
+/// `1 row`, `2 rows`.
+fn rows_text(rows: u64) -> String {
+    match rows {
+        1 => "1 row".to_owned(),
+        rows => format!("{rows} rows"),
+    }
+}
+
+impl Look {
     /// The answer as text with a line break at its end, or nothing where there is nothing to show.
-    pub(crate) fn render(self, answer: &Answer) -> String {
-        match self {
-            Self::Json if answer.columns.is_empty() => {
+    pub(crate) fn render(self, answer: Answer) -> String {
+        let mut out = String::new();
+        if answer.columns.is_empty() {
+            if self.mode == Mode::Json {
                 let (affected, rowid) = (answer.rows_affected, answer.last_insert_rowid);
-                format!("{{\"rows_affected\":{affected},\"last_insert_rowid\":{rowid}}}\n")
+                out = format!("{{\"rows_affected\":{affected},\"last_insert_rowid\":{rowid}}}\n");
+            } else if answer.counts && self.counts {
+                out = format!("{}\n", rows_text(answer.rows_affected));
             }
-            Self::Json => json(answer),
-            _ if answer.columns.is_empty() => String::new(),
-            Self::Csv => csv(answer),
-            Self::Table if answer.rows.is_empty() => String::new(),
-            Self::Table => table(answer),
-            Self::Line => line(answer),
+            return out;
         }
-    }
-}
-
-fn table(answer: &Answer) -> String {
-    let numbers = |at: usize| {
-        answer.rows.iter().all(|row| {
-            matches!(
-                row.get(at),
-                Some(Value::Integer(_) | Value::Real(_) | Value::Null)
-            )
-        })
-    };
-    let headings = answer.columns.iter().enumerate().map(|(at, name)| {
-        let align = if numbers(at) {
-            Align::Right
-        } else {
-            Align::Left
-        };
-        (name.as_str(), align)
-    });
-    let mut table = TextTable::new(headings);
-    answer
-        .rows
-        .iter()
-        .for_each(|row| table.row(row.iter().map(shown)));
-    table.boxed()
-}
-
-fn line(answer: &Answer) -> String {
-    let width = answer
-        .columns
-        .iter()
-        .map(|name| name.chars().count())
-        .max()
-        .unwrap_or(0);
-    let row = |row: &Vec<Value>| {
-        let values = answer.columns.iter().zip(row);
-        values
-            .map(|(name, value)| {
-                format!(
-                    "{:>width$} = {}\n",
-                    printable(name),
-                    printable(&shown(value))
-                )
-            })
-            .collect::<String>()
-    };
-    answer.rows.iter().map(row).collect::<Vec<_>>().join("\n")
-}
-
-fn csv(answer: &Answer) -> String {
-    let record = |fields: Vec<String>| {
-        fields
-            .iter()
-            .map(|field| csv_field(field))
-            .collect::<Vec<_>>()
-            .join(",")
-            + "\n"
-    };
-    let mut out = record(answer.columns.clone());
-    for row in &answer.rows {
-        let field = |value: &Value| {
-            if value.is_null() {
-                String::new()
-            } else {
-                shown(value)
-            }
-        };
-        out.push_str(&record(row.iter().map(field).collect()));
-    }
-    out
-}
-
-fn csv_field(field: &str) -> String {
-    if field.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
-    }
-}
-
-/// Objects written by hand: columns keep their order, and two of one name stay two.
-fn json(answer: &Answer) -> String {
-    let keys: Vec<String> = answer.columns.iter().map(|name| json_text(name)).collect();
-    let object = |row: &Vec<Value>| {
-        let fields = keys
-            .iter()
-            .zip(row)
-            .map(|(key, value)| format!("{key}:{}", json_value(value)));
-        format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
-    };
-    format!(
-        "[{}]\n",
-        answer
-            .rows
-            .iter()
-            .map(object)
-            .collect::<Vec<_>>()
-            .join(",\n")
-    )
-}
-
-fn json_value(value: &Value) -> String {
-    match value {
-        Value::Null => "null".to_owned(),
-        Value::Integer(integer) => integer.to_string(),
-        // JSON has no infinities: a number too large for a double says the same.
-        Value::Real(real) if real.is_infinite() => {
-            if *real > 0.0 { "9e999" } else { "-9e999" }.to_owned()
+        let mut writer = RowWriter::begin(self, answer.columns, &mut out);
+        for row in answer.rows {
+            writer.push(row, &mut out);
         }
-        Value::Real(real) if real.is_nan() => "null".to_owned(),
-        Value::Real(real) => real_text(*real),
-        Value::Text(text) => json_text(text),
-        Value::Blob(blob) => json_text(&hex(blob)),
+        writer.finish(&mut out);
+        out
     }
-}
-
-fn json_text(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-/// The value for people: `NULL`, numbers and text as they are, blobs as SQL literals.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => "NULL".to_owned(),
-        Value::Integer(integer) => integer.to_string(),
-        Value::Real(real) if real.is_infinite() => {
-            if *real > 0.0 { "Inf" } else { "-Inf" }.to_owned()
-        }
-        Value::Real(real) => real_text(*real),
-        Value::Text(text) => text.clone(),
-        Value::Blob(blob) => format!("x'{}'", hex(blob)),
-    }
-}
-
-/// The shortest text that reads back as the same double, always with a point or an exponent.
-fn real_text(real: f64) -> String {
-    format!("{real:?}")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn render(mode: Mode, answer: &Answer, headings: bool) -> String {
+        let look = Look {
+            mode,
+            headings,
+            screen: None,
+            counts: false,
+        };
+        look.render(answer.clone())
+    }
 
     fn answer() -> Answer {
         Answer {
@@ -219,20 +116,32 @@ mod tests {
 |  1.0 | x'00ff'       |
 +------+---------------+
 ";
-        assert_eq!(Mode::Table.render(&answer()), want);
+        assert_eq!(render(Mode::Table, &answer(), true), want);
+    }
+
+    #[test]
+    fn headings_can_be_left_out() {
+        assert_eq!(
+            render(Mode::Column, &answer(), true),
+            "  id  note\n   1  plain\n  20  say \"hi\", you\nNULL  NULL\n 1.0  x'00ff'\n"
+        );
+        for mode in [Mode::Column, Mode::Csv, Mode::Table] {
+            let text = render(mode, &answer(), false);
+            assert!(!text.contains("note") && text.contains("plain"), "{text}");
+        }
     }
 
     #[test]
     fn csv_is_quoted_where_it_has_to_be() {
         assert_eq!(
-            Mode::Csv.render(&answer()),
+            render(Mode::Csv, &answer(), true),
             "id,note\n1,plain\n20,\"say \"\"hi\"\", you\"\n,\n1.0,x'00ff'\n"
         );
     }
 
     #[test]
     fn json_keeps_types_and_the_order_of_columns() {
-        let text = Mode::Json.render(&answer());
+        let text = render(Mode::Json, &answer(), true);
         assert!(
             text.starts_with("[{\"id\":1,\"note\":\"plain\"},\n{\"id\":20,"),
             "{text}"
@@ -245,16 +154,38 @@ mod tests {
             rows: vec![vec![Value::Real(f64::NEG_INFINITY)]],
             ..Answer::default()
         };
-        assert_eq!(Mode::Json.render(&odd), "[{\"z\":-9e999}]\n");
+        assert_eq!(render(Mode::Json, &odd, true), "[{\"z\":-9e999}]\n");
     }
 
     #[test]
     fn lines_name_each_value() {
-        let text = Mode::Line.render(&answer());
+        let text = render(Mode::Line, &answer(), true);
         assert!(
             text.starts_with("  id = 1\nnote = plain\n\n  id = 20\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn somebody_who_waits_is_told_how_many_rows_were_written() {
+        let look = |mode, counts| Look {
+            mode,
+            headings: true,
+            screen: Some(80),
+            counts,
+        };
+        let wrote = |rows_affected| Answer {
+            rows_affected,
+            counts: true,
+            ..Answer::default()
+        };
+        assert_eq!(look(Mode::Table, true).render(wrote(1)), "1 row\n");
+        assert_eq!(look(Mode::Csv, true).render(wrote(0)), "0 rows\n");
+        assert_eq!(look(Mode::Table, false).render(wrote(1)), "");
+        // CREATE TABLE has none.
+        assert_eq!(look(Mode::Table, true).render(Answer::default()), "");
+        let json = look(Mode::Json, true).render(wrote(1));
+        assert!(json.starts_with("{\"rows_affected\":1,"), "{json}");
     }
 
     #[test]
@@ -271,14 +202,14 @@ mod tests {
             },
         );
         for mode in [Mode::Table, Mode::Line] {
-            assert_eq!(mode.render(&none), "");
-            assert_eq!(mode.render(&no_rows), "");
+            assert_eq!(render(mode, &none, true), "");
+            assert_eq!(render(mode, &no_rows, true), "");
         }
-        assert_eq!(Mode::Csv.render(&none), "");
-        assert_eq!(Mode::Csv.render(&no_rows), "id,note\n");
-        assert_eq!(Mode::Json.render(&no_rows), "[]\n");
+        assert_eq!(render(Mode::Csv, &none, true), "");
+        assert_eq!(render(Mode::Csv, &no_rows, true), "id,note\n");
+        assert_eq!(render(Mode::Json, &no_rows, true), "[]\n");
         assert_eq!(
-            Mode::Json.render(&none),
+            render(Mode::Json, &none, true),
             "{\"rows_affected\":2,\"last_insert_rowid\":7}\n"
         );
     }

@@ -1,18 +1,22 @@
 //! The prompt: lines from a terminal, with editing and history.
 
+use std::io;
 use std::path::PathBuf;
 
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::config::Configurer;
 use rustyline::error::ReadlineError;
-use rustyline::{DefaultEditor, Result as LineResult};
+use rustyline::history::DefaultHistory;
+use rustyline::{CompletionType, Config, Editor, Result as LineResult};
 
+use super::completion::Completion;
 use super::dot;
 use super::script::Buffer;
 use super::session::{Session, Then};
 use super::splitter::is_blank;
 use crate::cli::error::{CliError, Outcome};
-use crate::cli::output::{remark, report};
-use crate::cli::signals::unless_interrupted;
+use crate::cli::output::remark;
+use crate::cli::signals::{Signals, StopSignal};
 
 /// What is kept of earlier sessions.
 const HISTORY_LINES_MAX: usize = 10_000;
@@ -23,17 +27,38 @@ pub(super) async fn run(
     history: Option<PathBuf>,
 ) -> Result<Outcome, CliError> {
     let mut lines = Lines::open(history)?;
+    let listening = Signals::listen();
+    let mut signals =
+        listening.map_err(|error| CliError::io("cannot listen for signals", &error))?;
+    session.is_at_prompt();
     let version = env!("CARGO_PKG_VERSION");
     remark(&format!(
         "Halite {version}: .help for help, SQL ends with a semicolon."
     ));
     let mut buffer = Buffer::default();
+    let mut names_are_known = false;
     loop {
+        if !names_are_known && !session.in_transaction() {
+            match signals.unless(session.names()).await {
+                Ok(names) => lines.complete(names),
+                // Who presses Ctrl-C meanwhile goes without.
+                Err(StopSignal::Interrupt) => {}
+                Err(signal @ StopSignal::Terminate) => {
+                    return Err(CliError::Interrupted { signal, told: None });
+                }
+            }
+            names_are_known = true;
+        }
         let prompt = prompt_text(&session, &buffer);
-        let line = match lines.read(prompt).await {
+        // What comes from here on is a key of the editor, and after the line it means its statements.
+        signals.forget_interrupt();
+        let line = match lines.read(prompt, &mut signals).await? {
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => {
                 buffer.clear();
+                if let Some(state) = session.transaction_state() {
+                    remark(state);
+                }
                 continue;
             }
             Err(ReadlineError::Eof) => break,
@@ -43,10 +68,11 @@ pub(super) async fn run(
                 )));
             }
         };
-        match take(&mut session, &mut buffer, &mut lines, &line).await {
+        names_are_known &= !changes_names(&line);
+        match take(&mut session, &mut buffer, &mut lines, &mut signals, &line).await {
             Ok(Then::GoOn) => {}
             Ok(Then::Quit) => break,
-            Err(CliError::Failed { message, help }) => report(&message, help.as_deref()),
+            Err(error @ CliError::Failed { .. }) => error.report(false),
             Err(other) => return Err(other),
         }
     }
@@ -54,6 +80,15 @@ pub(super) async fn run(
         remark("the open transaction was rolled back");
     }
     Ok(Outcome::Good)
+}
+
+/// Whether other names may be there after this line: of another database, or made by it.
+fn changes_names(line: &str) -> bool {
+    let words = ["CREATE", "DROP", "ALTER", ".open", ".read", "COMMIT", "END"];
+    words.iter().any(|word| {
+        let mut given = line.split(|c: char| c.is_whitespace() || c == ';');
+        given.any(|given| given.eq_ignore_ascii_case(word))
+    })
 }
 
 fn prompt_text(session: &Session, buffer: &Buffer) -> String {
@@ -71,12 +106,15 @@ async fn take(
     session: &mut Session,
     buffer: &mut Buffer,
     lines: &mut Lines,
+    signals: &mut Signals,
     line: &str,
 ) -> Result<Then, CliError> {
     if buffer.is_blank() && line.trim_start().starts_with('.') {
         lines.remember(line.trim());
-        let command = dot::parse(line.trim()).map_err(CliError::new)?;
-        return interruptible(session.dot(command)).await;
+        let wrong = |message| CliError::new(message).help(".help lists the commands");
+        let command = dot::parse(line.trim()).map_err(wrong)?;
+        let done = signals.unless(session.dot(command)).await;
+        return done.unwrap_or_else(|signal| Err(cancelled(session, signal)));
     }
     buffer.push(line);
     buffer.push("\n");
@@ -85,7 +123,9 @@ async fn take(
         if is_blank(&statement) {
             continue;
         }
-        if let Err(error) = interruptible(session.statement(&statement)).await {
+        let done = signals.unless(session.statement(&statement)).await;
+        let done = done.unwrap_or_else(|signal| Err(cancelled(session, signal)));
+        if let Err(error) = done {
             buffer.clear();
             return Err(error);
         }
@@ -94,27 +134,33 @@ async fn take(
 }
 
 /// While a statement runs, Ctrl-C gives up waiting for it and comes back to the prompt.
-async fn interruptible<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
-    let done = unless_interrupted(work)
-        .await
-        .map_err(|error| CliError::io("cannot listen for signals", &error))?;
-    done.unwrap_or_else(|| {
-        Err(CliError::new("interrupted")
-            .help("a write that was under way may or may not have been kept"))
-    })
+fn cancelled(session: &mut Session, signal: StopSignal) -> CliError {
+    let told = session.cancelled();
+    match signal {
+        StopSignal::Interrupt => told,
+        StopSignal::Terminate => CliError::Interrupted {
+            signal,
+            told: Some(Box::new(told)),
+        },
+    }
 }
 
 /// The line editor. It blocks, so it works on a thread of its own and is handed over and back.
 struct Lines {
-    editor: Option<DefaultEditor>,
+    editor: Option<Editor<Completion, DefaultHistory>>,
     history: Option<PathBuf>,
+    /// The terminal as it was found.
+    found: Option<Termios>,
 }
 
 impl Lines {
     fn open(history: Option<PathBuf>) -> Result<Self, CliError> {
         let broken =
             |error: ReadlineError| CliError::new(format!("cannot use the terminal: {error}"));
-        let mut editor = DefaultEditor::new().map_err(broken)?;
+        let config = Config::builder()
+            .completion_type(CompletionType::List)
+            .build();
+        let mut editor = Editor::with_config(config).map_err(broken)?;
         editor
             .set_max_history_size(HISTORY_LINES_MAX)
             .map_err(broken)?;
@@ -125,20 +171,54 @@ impl Lines {
         Ok(Self {
             editor: Some(editor),
             history,
+            found: tcgetattr(io::stdin()).ok(),
         })
     }
 
-    async fn read(&mut self, prompt: String) -> LineResult<String> {
-        let mut editor = self.editor.take().ok_or(ReadlineError::Eof)?;
-        let job = tokio::task::spawn_blocking(move || {
+    /// The next line, or why there is none.
+    ///
+    /// # Errors
+    /// SIGTERM came. The editor is left waiting, and the terminal is as it was before.
+    async fn read(
+        &mut self,
+        prompt: String,
+        signals: &mut Signals,
+    ) -> Result<LineResult<String>, CliError> {
+        let Some(mut editor) = self.editor.take() else {
+            return Ok(Err(ReadlineError::Eof));
+        };
+        let mut job = tokio::task::spawn_blocking(move || {
             let line = editor.readline(&prompt);
             (editor, line)
         });
-        let (editor, line) = job
-            .await
-            .map_err(|error| ReadlineError::Io(std::io::Error::other(error)))?;
-        self.editor = Some(editor);
-        line
+        let joined = tokio::select! {
+            joined = &mut job => joined,
+            signal = signals.terminated() => {
+                self.give_terminal_back();
+                return Err(CliError::Interrupted { signal, told: None });
+            }
+        };
+        match joined {
+            Ok((editor, line)) => {
+                self.editor = Some(editor);
+                Ok(line)
+            }
+            Err(error) => Ok(Err(ReadlineError::Io(io::Error::other(error)))),
+        }
+    }
+
+    fn give_terminal_back(&self) {
+        if let Some(found) = &self.found {
+            // There is nobody left to tell.
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, found);
+        }
+    }
+
+    /// From here on these names can be completed.
+    fn complete(&mut self, names: Vec<String>) {
+        if let Some(editor) = &mut self.editor {
+            editor.set_helper(Some(Completion { names }));
+        }
     }
 
     fn remember(&mut self, text: &str) {

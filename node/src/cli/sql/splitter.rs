@@ -3,19 +3,139 @@
 //! A semicolon ends a statement unless it stands in a string, a quoted name, a comment or the body of a trigger. The rules are those that
 //! SQLite documents for `sqlite3_complete()`: a `CREATE [TEMP] TRIGGER` goes on until a semicolon that follows `;END`.
 
-/// Takes the first complete statement off `text`: the statement with its semicolon, and what follows. `None` if it is not complete.
-pub(crate) fn first_statement(text: &str) -> Option<(&str, &str)> {
-    let mut state = State::Start;
-    let mut rest = text;
-    while let Some((token, tail)) = next_token(rest) {
-        state = state.after(token);
-        rest = tail;
-        // Lonely semicolons are complete, too: empty statements.
-        if token == Token::Semicolon && state == State::Start {
-            return Some(text.split_at(text.len() - rest.len()));
+/// Reads text from its beginning to its end, once, however it comes: what has been read is not looked at again.
+#[derive(Debug, Default)]
+pub(super) struct Splitter {
+    state: State,
+    place: Place,
+    /// The word that is being read, as far as it may be a keyword.
+    word: String,
+    /// Bytes that were looked at.
+    #[cfg(test)]
+    pub(super) bytes: usize,
+}
+
+/// Where in the text the reader stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Place {
+    #[default]
+    Between,
+    Word,
+    /// Until this byte.
+    Quoted(u8),
+    /// After a `-` or `/`, which may begin a comment.
+    Mark(u8),
+    LineComment,
+    /// With whether a `*` came last.
+    BlockComment(bool),
+}
+
+impl Splitter {
+    /// Reads on; stops behind the semicolon that completes a statement, and says where that is.
+    pub(super) fn read(&mut self, text: &[u8]) -> Option<usize> {
+        let length = text
+            .iter()
+            .position(|byte| self.ends_with(*byte))
+            .map(|at| at + 1);
+        #[cfg(test)]
+        {
+            self.bytes += length.unwrap_or(text.len());
+        }
+        length
+    }
+
+    fn ends_with(&mut self, byte: u8) -> bool {
+        match self.place {
+            Place::Quoted(quote) if byte == quote => self.place = Place::Between,
+            Place::LineComment if byte == b'\n' => self.place = Place::Between,
+            Place::BlockComment(true) if byte == b'/' => self.place = Place::Between,
+            Place::BlockComment(_) => self.place = Place::BlockComment(byte == b'*'),
+            Place::Quoted(_) | Place::LineComment => {}
+            Place::Mark(b'-') if byte == b'-' => self.place = Place::LineComment,
+            Place::Mark(b'/') if byte == b'*' => self.place = Place::BlockComment(false),
+            Place::Mark(_) => {
+                self.take(Token::Other);
+                return self.begin(byte);
+            }
+            Place::Word if is_word_byte(byte) => self.spell(byte),
+            Place::Word => {
+                let token = keyword(&self.word);
+                self.take(token);
+                return self.begin(byte);
+            }
+            Place::Between => return self.begin(byte),
+        }
+        false
+    }
+
+    /// A token begins with this byte.
+    fn begin(&mut self, byte: u8) -> bool {
+        self.place = Place::Between;
+        match byte {
+            b';' => {
+                self.take(Token::Semicolon);
+                // Lonely semicolons are complete, too: empty statements.
+                return self.state == State::Start;
+            }
+            b'\'' | b'"' | b'`' => {
+                self.take(Token::Other);
+                self.place = Place::Quoted(byte);
+            }
+            b'[' => {
+                self.take(Token::Other);
+                self.place = Place::Quoted(b']');
+            }
+            b'-' | b'/' => self.place = Place::Mark(byte),
+            byte if byte.is_ascii_whitespace() || byte == 0x0b => {}
+            byte if is_word_byte(byte) => {
+                self.word.clear();
+                self.spell(byte);
+                self.place = Place::Word;
+            }
+            _ => self.take(Token::Other),
+        }
+        false
+    }
+
+    fn take(&mut self, token: Token) {
+        self.state = self.state.after(token);
+    }
+
+    fn spell(&mut self, byte: u8) {
+        // No keyword is longer.
+        if self.word.len() < 16 {
+            self.word.push(char::from(byte));
         }
     }
-    None
+}
+
+fn is_word_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii()
+}
+
+/// Whether a word stands in the text outside of strings, quoted names and comments.
+pub(crate) fn has_word(text: &str, word: &str) -> bool {
+    let mut rest = text;
+    while let Some((token, tail)) = next_token(rest) {
+        let token_text = &rest[..rest.len() - tail.len()];
+        if token != Token::Space && token_text.eq_ignore_ascii_case(word) {
+            return true;
+        }
+        rest = tail;
+    }
+    false
+}
+
+/// The words of a short statement in capitals, without comments and semicolons at its end.
+pub(crate) fn words(text: &str) -> Vec<String> {
+    let (mut words, mut rest) = (Vec::new(), text);
+    while let Some((token, tail)) = next_token(rest) {
+        if !matches!(token, Token::Space | Token::Semicolon) {
+            words.push(rest[..rest.len() - tail.len()].to_ascii_uppercase());
+        }
+        rest = tail;
+    }
+    words
 }
 
 /// Whether `text` holds nothing but white space, comments and semicolons. An unclosed comment counts as nothing, too.
@@ -32,17 +152,31 @@ pub(crate) fn is_blank(text: &str) -> bool {
 
 /// The first word of a statement in capitals, behind comments and white space; empty if it begins with something else.
 pub(crate) fn first_word(text: &str) -> String {
+    let text = without_space(text);
+    text[..word_length(text)].to_ascii_uppercase()
+}
+
+/// The text behind comments and white space at its beginning.
+pub(super) fn without_space(text: &str) -> &str {
     let mut rest = text;
     while let Some((Token::Space, tail)) = next_token(rest) {
         rest = tail;
     }
-    rest[..word_length(rest)].to_ascii_uppercase()
+    rest
+}
+
+/// A statement with the semicolon that ends it: behind a comment that it leaves open, which would swallow that.
+pub(super) fn ended(sql: &str) -> String {
+    let ways = ["", "*/", "\n"].map(|close| format!("{sql}{close};"));
+    let whole = |text: &&String| Splitter::default().read(text.as_bytes()) == Some(text.len());
+    ways.iter().find(whole).unwrap_or(&ways[0]).clone()
 }
 
 /// What the statement being read is, as far as its end depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum State {
     /// Nothing but white space since the last statement.
+    #[default]
     Start,
     /// A statement that the next semicolon ends.
     Plain,
@@ -147,7 +281,8 @@ mod tests {
 
     fn split(text: &str) -> (Vec<&str>, &str) {
         let (mut statements, mut rest) = (Vec::new(), text);
-        while let Some((statement, tail)) = first_statement(rest) {
+        while let Some(length) = Splitter::default().read(rest.as_bytes()) {
+            let (statement, tail) = rest.split_at(length);
             statements.push(statement);
             rest = tail;
         }

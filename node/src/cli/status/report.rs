@@ -3,6 +3,7 @@
 mod cluster;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use halite_client::{DatabaseStatus, Error, NodeStatus, Role, StatusResponse, Topology};
 use serde::Serialize;
@@ -16,11 +17,15 @@ pub(super) struct ClusterReport {
     pub(super) cluster_name: String,
     pub(super) cluster_id: String,
     pub(super) term: u64,
+    /// The cluster's feature level.
+    pub(super) level: u32,
     /// The node that leads and answers as primary.
     pub(super) primary_id: Option<u64>,
     pub(super) voters: usize,
     pub(super) voters_reachable: usize,
     /// There is a primary, a majority of the voters answers, and no database of the primary is in trouble.
+    pub(super) takes_writes: bool,
+    /// All is well: beside that every member answers, no copy is in trouble, and nothing keeps a database from being archived.
     pub(super) healthy: bool,
     pub(super) nodes: Vec<NodeReport>,
     pub(super) databases: Vec<DatabaseReport>,
@@ -40,6 +45,8 @@ pub(super) struct NodeReport {
 #[serde(tag = "state", rename_all = "snake_case")]
 pub(super) enum NodeState {
     Reachable {
+        /// For people; from the node's configuration.
+        name: String,
         role: &'static str,
         term: u64,
         last_log_index: u64,
@@ -49,8 +56,12 @@ pub(super) enum NodeState {
         lag_ms: Option<u64>,
         uptime_ms: u64,
         version: String,
+        /// Highest feature level that it supports.
+        level_max: u32,
         /// Why the node takes no part; empty when it does.
         trouble: String,
+        /// What is wrong around it, though it takes part; empty when nothing is.
+        notice: String,
     },
     /// It answers, and belongs to another cluster: nothing it says counts.
     Stranger {
@@ -73,8 +84,14 @@ pub(super) struct DatabaseReport {
     pub(super) archived_txid: Option<String>,
     /// Transactions that the archive does not hold yet.
     pub(super) archive_behind: Option<u64>,
-    /// The primary's copy is not in trouble.
+    /// Where it is archived.
+    pub(super) archive_urls: Vec<String>,
+    /// What keeps it from being archived; empty when nothing does.
+    pub(super) archive_trouble: String,
+    /// A majority answers, and the primary's copy is not in trouble.
     pub(super) takes_writes: bool,
+    /// Every member says that its copy needs repair: none of them is left to repair another one from.
+    pub(super) no_sound_copy: bool,
     pub(super) copies: Vec<CopyReport>,
 }
 
@@ -111,11 +128,13 @@ impl ClusterReport {
         let cluster_id = cluster::believed(&told);
         let topology = newest_topology(&told, &cluster_id);
         let nodes = nodes(&told, &topology, &cluster_id);
-        let statuses: Vec<&NodeStatus> = told
+        let mut statuses: Vec<&NodeStatus> = told
             .iter()
             .filter_map(|(_, told)| told.as_ref().ok()?.node.as_ref())
             .filter(|node| !cluster::is_stranger(node, &cluster_id))
             .collect();
+        // What a copy of a node says under its id comes after the word of the node.
+        statuses.sort_by_key(|node| !node.trouble.is_empty());
         let leads =
             |node: &&&NodeStatus| node.role() == Role::Primary && node.term == topology.term;
         let primary_id = statuses.iter().find(leads).map(|node| node.node_id);
@@ -129,28 +148,63 @@ impl ClusterReport {
             .filter(|node| node.voter && node.takes_part())
             .count();
         let first = statuses.first();
-        let databases = databases(&statuses, primary_id, &nodes);
+        let has_quorum = primary_id.is_some() && voters_reachable * 2 > voters;
+        let databases = databases(&statuses, primary_id, has_quorum, &nodes);
+        let takes_writes = has_quorum && databases.iter().all(|db| db.takes_writes);
         Self {
             cluster_name: first
                 .map(|node| node.cluster_name.clone())
                 .unwrap_or_default(),
             cluster_id: topology.cluster_id.clone(),
             term: topology.term,
+            // A node that does not say was built before there were levels.
+            level: statuses
+                .iter()
+                .map(|node| node.level)
+                .max()
+                .unwrap_or(0)
+                .max(1),
             primary_id,
             voters,
             voters_reachable,
-            healthy: primary_id.is_some()
-                && voters_reachable * 2 > voters
-                && databases.iter().all(|db| db.takes_writes),
+            takes_writes,
+            healthy: takes_writes
+                && nodes.iter().all(NodeReport::is_well)
+                && databases.iter().all(DatabaseReport::is_well),
             databases,
             nodes,
         }
     }
 }
 
+impl DatabaseReport {
+    /// Copies that are behind come up by themselves.
+    fn is_well(&self) -> bool {
+        let well =
+            |copy: &CopyReport| matches!(copy.copy, CopyState::InStep | CopyState::Behind { .. });
+        self.archive_trouble.is_empty() && self.copies.iter().all(well)
+    }
+}
+
 impl NodeReport {
+    /// It answers, takes part, and has nothing to tell of.
+    fn is_well(&self) -> bool {
+        let NodeState::Reachable {
+            trouble, notice, ..
+        } = &self.state
+        else {
+            return false;
+        };
+        trouble.is_empty() && notice.is_empty()
+    }
+
     pub(super) fn is_reachable(&self) -> bool {
         matches!(self.state, NodeState::Reachable { .. })
+    }
+
+    /// Of two that answer under one id, the one that takes part is the node.
+    fn standing(&self) -> (bool, bool) {
+        (self.takes_part(), self.is_reachable())
     }
 
     /// It answers, and says nothing of not taking part.
@@ -159,18 +213,27 @@ impl NodeReport {
     }
 }
 
+/// The primary's word; without one, that of the node that knows of the newest members: one that was removed and does not know it may be in a
+/// term of its own.
 fn newest_topology(told: &[Told], cluster_id: &str) -> Topology {
     let topologies = told
         .iter()
         .filter_map(|(_, told)| told.as_ref().ok())
-        .filter(|told| {
-            let node = told.node.as_ref();
-            !node.is_some_and(|node| cluster::is_stranger(node, cluster_id))
-        })
-        .filter_map(|told| told.topology.as_ref());
+        .filter_map(|told| Some((told.node.as_ref(), told.topology.as_ref()?)))
+        .filter(|(node, _)| !node.is_some_and(|node| cluster::is_stranger(node, cluster_id)));
     topologies
-        .max_by_key(|topology| (topology.term, topology.primary_id != 0))
-        .cloned()
+        .max_by_key(|(node, topology)| {
+            let leads = node.is_some_and(|node| node.role() == Role::Primary);
+            let members = (topology.members_term, topology.members_index);
+            let has_primary = topology.primary_id != 0;
+            (
+                leads.then_some(topology.term),
+                members,
+                topology.term,
+                has_primary,
+            )
+        })
+        .map(|(_, topology)| topology.clone())
         .unwrap_or_default()
 }
 
@@ -205,7 +268,9 @@ fn nodes(told: &[Told], topology: &Topology, cluster_id: &str) -> Vec<NodeReport
                 error: "the node says nothing of itself".to_owned(),
             },
         };
+        // A copy says the address of the node that it was copied from.
         let addr = node
+            .filter(|node| node.trouble.is_empty())
             .map(|node| &node.addr)
             .filter(|addr| !addr.is_empty())
             .unwrap_or(addr)
@@ -224,11 +289,22 @@ fn nodes(told: &[Told], topology: &Topology, cluster_id: &str) -> Vec<NodeReport
         };
         match id {
             None => strangers.push(report),
-            // Asked under two addresses: what answered counts.
-            Some(id) if report.is_reachable() || !known.contains_key(&id) => {
-                known.insert(id, report);
-            }
-            Some(_) => {}
+            Some(id) => match known.entry(id) {
+                Entry::Vacant(new) => {
+                    new.insert(report);
+                }
+                Entry::Occupied(mut other) => {
+                    // Asked under two addresses. A copy of it, which takes no part, stands beside it.
+                    let mut rest = report;
+                    if rest.standing() > other.get().standing() {
+                        rest = other.insert(rest);
+                    }
+                    if other.get().takes_part() && rest.is_reachable() && !rest.takes_part() {
+                        rest.voter = false;
+                        strangers.push(rest);
+                    }
+                }
+            },
         }
     }
     for member in &topology.members {
@@ -250,6 +326,7 @@ fn nodes(told: &[Told], topology: &Topology, cluster_id: &str) -> Vec<NodeReport
 
 fn reachable(node: &NodeStatus) -> NodeState {
     NodeState::Reachable {
+        name: node.name.clone(),
         role: role_text(node.role()),
         term: node.term,
         last_log_index: node.last_log_index,
@@ -258,7 +335,9 @@ fn reachable(node: &NodeStatus) -> NodeState {
         lag_ms: (node.lag_ms != u64::MAX).then_some(node.lag_ms),
         uptime_ms: node.uptime_ms,
         version: node.version.clone(),
+        level_max: node.level_max.max(1),
         trouble: node.trouble.clone(),
+        notice: node.notice.clone(),
     }
 }
 
@@ -278,6 +357,7 @@ fn role_text(role: Role) -> &'static str {
 fn databases(
     statuses: &[&NodeStatus],
     primary_id: Option<u64>,
+    has_quorum: bool,
     nodes: &[NodeReport],
 ) -> Vec<DatabaseReport> {
     let mut references: BTreeMap<&str, &DatabaseStatus> = BTreeMap::new();
@@ -312,6 +392,9 @@ fn databases(
     };
     let report = |db: &DatabaseStatus| {
         let archived = archived(&db.name);
+        let of_primary = primary.clone().flat_map(|node| &node.databases);
+        let own = of_primary.filter(|own| own.name == db.name);
+        let archive_trouble = own.map(|own| own.archive_trouble.clone()).collect();
         DatabaseReport {
             name: db.name.clone(),
             txid: txid_text(db.txid),
@@ -319,15 +402,37 @@ fn databases(
             page_size: db.page_size,
             pages: db.page_count,
             archived_txid: archived.map(txid_text),
-            archive_behind: archived.map(|txid| db.txid.saturating_sub(txid)),
-            takes_writes: primary.clone().all(|node| {
-                let mut own = node.databases.iter();
-                own.all(|own| own.name != db.name || own.trouble.is_empty())
-            }),
+            // A place that has nothing yet lacks all of it.
+            archive_behind: archived
+                .or((!db.archive_urls.is_empty()).then_some(0))
+                .map(|txid| db.txid.saturating_sub(txid)),
+            archive_urls: db.archive_urls.clone(),
+            archive_trouble,
+            takes_writes: has_quorum
+                && primary.clone().all(|node| {
+                    let mut own = node.databases.iter();
+                    own.all(|own| own.name != db.name || own.trouble.is_empty())
+                }),
+            no_sound_copy: no_sound_copy(&db.name, statuses, nodes),
             copies: copies(db, statuses, nodes),
         }
     };
     references.into_values().map(report).collect()
+}
+
+/// A node that does not answer, or lacks the database for now, may have one.
+fn no_sound_copy(name: &str, statuses: &[&NodeStatus], nodes: &[NodeReport]) -> bool {
+    let needs_repair = |node: &NodeReport| {
+        let of_node = |status: &&&NodeStatus| Some(status.node_id) == node.id && node.takes_part();
+        let status = statuses.iter().find(of_node)?;
+        status
+            .databases
+            .iter()
+            .find(|db| db.name == name)
+            .map(|db| db.needs_repair)
+    };
+    let mut members = nodes.iter().filter(|node| node.id.is_some());
+    members.all(|node| needs_repair(node) == Some(true))
 }
 
 /// A copy in trouble is no reference where another one is sound.
@@ -361,6 +466,11 @@ fn copy_state(copy: &DatabaseStatus, reference: &DatabaseStatus) -> CopyState {
     if !copy.trouble.is_empty() {
         return CopyState::Trouble {
             message: copy.trouble.clone(),
+        };
+    }
+    if !copy.notice.is_empty() {
+        return CopyState::Trouble {
+            message: copy.notice.clone(),
         };
     }
     match reference.txid.checked_sub(copy.txid) {
