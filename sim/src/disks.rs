@@ -68,6 +68,10 @@ impl LogState {
                 delay = draw_up_to(&mut self.rng, most);
                 self.counts.delayed += 1;
             }
+            // The disk itself takes its time.
+            Some(LogDiskFault::Hangs | LogDiskFault::Bandwidth(_)) if info.sync => {
+                self.counts.delayed += 1;
+            }
             Some(LogDiskFault::WritesFail(rate)) if hits(&mut self.rng, rate) => {
                 self.counts.writes_failed += 1;
                 return FlushFate::WriteFails(io::ErrorKind::Other);

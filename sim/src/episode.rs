@@ -67,9 +67,37 @@ names! {
     Defaults = "defaults";
     /// The archive cannot be reached for a while.
     ArchiveAway = "archive-away";
+    /// Files of the archive are lost, again and again.
+    ArchiveLoses = "archive-loses";
+    /// The disks under all logs are narrow, and large transactions are written.
+    NarrowDisks = "narrow-disks";
+    /// The disk under one log hangs.
+    HangingDisk = "hanging-disk";
+    /// A follower's disks are put back to an older copy of them; it is removed, and a new node added.
+    DiskPutBack = "disk-put-back";
+    /// A follower comes back with empty disks under its id, in the moment when it matters what it had acknowledged; it is removed, and a new
+    /// node added.
+    IdUsedAgain = "id-used-again";
+    /// Another machine runs on copies of a node's disks, beside it.
+    CopiedDirectory = "copied-directory";
+    /// Every message takes long, and nobody writes for a while.
+    FarApart = "far-apart";
+    /// What is sent to a follower waits for its disk, and leadership moves meanwhile.
+    FullStreams = "full-streams";
+    /// The primary is cut off with some of the clients, and the other voters start again: they have forgotten when they last heard it, and elect
+    /// another one long before it gives its role up.
+    VotersForget = "voters-forget";
+    /// The primary is cut off with some of the clients, and dies while their transactions wait for the quorum.
+    DiesAtTheGate = "dies-at-the-gate";
+    /// What nodes answer reaches no client, and all of them start again with what their checkpoints hold; then the clients ask again.
+    AnswersLost = "answers-lost";
+    /// The primary is slow to say what is committed, and is lost; the disks of those that may follow it are slow.
+    SlowSuccessor = "slow-successor";
+    /// A voter loses power when it has just voted, and comes back alone.
+    VoteThenPower = "vote-then-power";
 }
 
-/// Those that seeds draw; the others are there by name only, since what they find is not mended yet.
+/// Those that seeds draw. One whose findings are not mended yet is there by name only.
 const DRAWN: &[Name] = &[
     Name::Defaults,
     Name::ChunksCut,
@@ -77,6 +105,25 @@ const DRAWN: &[Name] = &[
     Name::PowerAheadOfDisk,
     Name::TailThenRestart,
     Name::ArchiveAway,
+    Name::NarrowDisks,
+    Name::HangingDisk,
+    Name::DiskPutBack,
+    Name::IdUsedAgain,
+    Name::FarApart,
+    Name::CopiedDirectory,
+    Name::UnwellThenLeads,
+    Name::StaleSide,
+    Name::DiffIntoTail,
+    Name::UnfinishedDiff,
+    Name::LeadsInRepair,
+    Name::OneDatabaseFails,
+    Name::FullStreams,
+    Name::VotersForget,
+    Name::DiesAtTheGate,
+    Name::ArchiveLoses,
+    Name::AnswersLost,
+    Name::SlowSuccessor,
+    Name::VoteThenPower,
 ];
 
 /// Which episode a run is to have.
@@ -149,6 +196,20 @@ pub enum State {
     DiffNotCheckpointed(Who),
     /// Entries in the log of the node have just been replaced.
     TailReplaced(Who),
+    /// The node has voted for another one since the parts were given away.
+    HasVoted(Who),
+    /// The node takes writes, in the term in which the parts were given away.
+    LeadsOn(Who),
+    /// The node says that the disk under its log hangs.
+    SaysThatItHangs(Who),
+    /// No database of the node is in trouble.
+    IsWell(Who),
+    /// The node has all databases where the primary has them, and none in trouble.
+    HoldsAll(Who),
+    /// The node has stopped taking part, does not run, or has just started and holds nothing.
+    TakesNoPart(Who),
+    /// So has the machine that runs on a copy of its disks.
+    CopyTakesNoPart(Who),
 }
 
 /// What an episode does.
@@ -160,6 +221,8 @@ pub enum Act {
     Fault(Fault),
     /// Clients of a database pause, or go on.
     Quiet(usize, bool),
+    /// The clients of all databases.
+    QuietAll(bool),
     /// The disks of the node are well.
     Mend(Who),
     /// The node is to run now.
@@ -168,6 +231,8 @@ pub enum Act {
     Reconnect,
     /// Nothing.
     Wait,
+    /// This has to be so, unless random faults come beside the episode.
+    Demand(State),
 }
 
 impl Episode {
@@ -183,7 +248,16 @@ impl Episode {
             Choice::Drawn if drawn => any,
             Choice::Drawn => return None,
         };
-        let alone = rng.random_ratio(1, 2) || name == Name::Defaults;
+        // Together with the loss of another node, what a disk that was put back had acknowledged may be lost: nobody else may know of it.
+        let is_alone = matches!(
+            name,
+            Name::Defaults
+                | Name::DiskPutBack
+                | Name::IdUsedAgain
+                | Name::FarApart
+                | Name::CopiedDirectory
+        );
+        let alone = rng.random_ratio(1, 2) || is_alone;
         let at = Duration::from_millis(rng.random_range(800..4_000));
         let mut scenes = vec![Scene {
             when: When::Once(State::Cast, Duration::from_secs(6)),
@@ -214,7 +288,33 @@ impl Episode {
 
     /// Ordinary transactions have to come in chunks.
     pub fn wants_chunks(&self) -> bool {
-        matches!(self.name, Name::ChunksCut | Name::DiffIntoTail)
+        matches!(
+            self.name,
+            Name::ChunksCut | Name::DiffIntoTail | Name::TailThenRestart | Name::FullStreams
+        )
+    }
+
+    /// A checkpoint has to come soon after the last write.
+    pub fn wants_early_checkpoints(&self) -> bool {
+        self.name == Name::AnswersLost
+    }
+
+    /// Clients have to keep locks in the first database: most of what they ask changes nothing.
+    pub fn wants_locks(&self) -> bool {
+        matches!(
+            self.name,
+            Name::UnwellThenLeads | Name::LeadsInRepair | Name::VotersForget
+        )
+    }
+
+    /// Large transactions have to be written, with the product's chunks.
+    pub fn wants_large(&self) -> bool {
+        self.name == Name::NarrowDisks
+    }
+
+    /// Nodes and clients have to be far apart, and few enough that all of them can be told to be quiet.
+    pub fn wants_distance(&self) -> bool {
+        self.name == Name::FarApart
     }
 
     /// Nothing is to be drawn.
@@ -224,7 +324,7 @@ impl Episode {
 
     /// Databases have to be archived.
     pub fn wants_archive(&self) -> bool {
-        self.name == Name::ArchiveAway
+        matches!(self.name, Name::ArchiveAway | Name::ArchiveLoses)
     }
 }
 
@@ -275,9 +375,9 @@ mod tests {
             assert_eq!(text(Choice::Drawn, seed), text(Choice::Drawn, seed));
             assert_eq!(text(Choice::None, seed), "None");
         }
-        let drawn = (0..200).filter_map(|seed| Episode::of(seed, Choice::Drawn, 5));
+        let drawn = (0..1_000).filter_map(|seed| Episode::of(seed, Choice::Drawn, 5));
         let drawn: Vec<Name> = drawn.map(|episode| episode.name).collect();
-        assert!((20..100).contains(&drawn.len()), "{}", drawn.len());
+        assert!((150..350).contains(&drawn.len()), "{}", drawn.len());
         assert!(DRAWN.iter().all(|name| drawn.contains(name)), "{drawn:?}");
     }
 

@@ -38,7 +38,8 @@ impl WallClock {
         self.skew_ms.fetch_add(by_ms, Ordering::Relaxed);
     }
 
-    fn unix_ms(&self) -> i64 {
+    /// What it shows, in milliseconds since 1970.
+    pub fn unix_ms(&self) -> i64 {
         let elapsed = Duration::from_micros(self.elapsed_us.load(Ordering::Relaxed));
         let unix_ms = (EPOCH + elapsed).as_millis() as i64;
         unix_ms + self.skew_ms.load(Ordering::Relaxed)

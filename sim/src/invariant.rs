@@ -14,7 +14,7 @@ mod votes_are_kept;
 
 use std::collections::BTreeMap;
 
-use halite::server::{DatabaseView, LogEntryView, LogView, TransactionView};
+use halite::server::{DatabaseView, LogEntryView, LogView, PageDiffsView, TransactionView};
 use halite_proto::v1;
 
 /// One node as it was seen.
@@ -32,10 +32,14 @@ pub struct Seen {
     pub topology: v1::Topology,
     /// Its databases, as it knows them itself.
     pub databases: Vec<DatabaseView>,
+    /// What page diffs have brought to it.
+    pub page_diffs: PageDiffsView,
     /// The disk under its databases has failed or lied at some time, which is not the same as to lose power.
     pub damaged: bool,
     /// Its log has lied.
     pub log_damaged: bool,
+    /// Its disks were put back to an older copy, or are new.
+    pub disks_are_others: bool,
     /// What its log says is committed, and was not seen before.
     pub committed: Vec<LogEntryView>,
     /// Its log.

@@ -2,24 +2,26 @@
 //!
 //! Disks and clock outlive the process. The process itself is the real server, started by the driver as a host of the simulated network.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
 use halite::archiver::ArchiverOptions;
-use halite::cluster::{ClusterOptions, PurgeRules};
+use halite::cluster::{ClusterOptions, Levels, PurgeRules};
 use halite::config::{ClusterConfig, Config, DatabaseConfig, MemberConfig};
-use halite::database::DatabaseOptions;
+use halite::database::{DatabaseOptions, Window};
 use halite::server::{NodeView, ServerOptions, serve};
-use halite_log::MemDisk;
+use halite_log::{MemDisk, MemDiskImage};
 use halite_sim_disk::CrashDisk;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::disks::{FileFaults, LogFaults};
+use crate::fault::LogDiskFault;
 use crate::host::{SimHost, Threads, WallClock};
 use crate::network::{PORT, SimNetwork};
 
@@ -64,6 +66,10 @@ pub struct Node {
     /// The threads of its process.
     pub threads: Arc<Threads>,
     log_is_damaged: AtomicBool,
+    disks_are_others: AtomicBool,
+    /// What its log's disk held when a copy was kept; the files are beside its directory.
+    kept: Mutex<Option<MemDiskImage>>,
+    levels: Mutex<Levels>,
     dir: PathBuf,
     seed: u64,
     plan: ClusterPlan,
@@ -78,6 +84,11 @@ pub struct Node {
 /// Name of a node in the simulated network.
 pub fn name(id: u64) -> String {
     format!("n{id}")
+}
+
+/// Name of the machine that runs on a copy of a node's disks.
+pub fn name_of_copy(id: u64) -> String {
+    format!("copy-of-{}", name(id))
 }
 
 /// Address of a node.
@@ -98,6 +109,9 @@ impl Node {
             clock,
             threads: Arc::default(),
             log_is_damaged: AtomicBool::new(false),
+            disks_are_others: AtomicBool::new(false),
+            kept: Mutex::new(None),
+            levels: Mutex::new(Levels::OURS),
             dir,
             seed,
             plan,
@@ -107,6 +121,22 @@ impl Node {
             stop: watch::Sender::new(0),
             exit: Mutex::new(None),
         })
+    }
+
+    /// From now on this is wrong with the disk under its log, or nothing.
+    pub fn set_log_fault(&self, fault: Option<LogDiskFault>) {
+        self.log_disk.set_bandwidth(match fault {
+            Some(LogDiskFault::Bandwidth(bytes_per_s)) => Some(bytes_per_s),
+            _ => None,
+        });
+        self.log_disk
+            .set_hanging(fault == Some(LogDiskFault::Hangs));
+        self.log_faults.set(fault);
+    }
+
+    /// The program that its next life runs, by what it reads and writes.
+    pub fn set_levels(&self, levels: Levels) {
+        *self.levels.lock() = levels;
     }
 
     /// The file of a database.
@@ -147,7 +177,58 @@ impl Node {
         let failed = counts.opens_failed + counts.reads_failed;
         let failed = failed + counts.writes_failed + counts.writes_full;
         let failed = failed + counts.truncates_failed + counts.syncs_failed + counts.bits_flipped;
-        failed > 0 || self.log_is_damaged()
+        failed > 0 || self.log_is_damaged() || self.disks_are_others()
+    }
+
+    /// Its disks were put back to an older copy, or are new.
+    pub fn disks_are_others(&self) -> bool {
+        self.disks_are_others.load(Ordering::Relaxed)
+    }
+
+    /// A copy of its disks was kept.
+    pub fn has_kept(&self) -> bool {
+        self.kept.lock().is_some()
+    }
+
+    /// Keeps a copy of both disks. The power has to be off, with nothing unsynced.
+    ///
+    /// # Errors
+    /// The files cannot be copied.
+    pub fn keep_disks(&self) -> Result<()> {
+        let copy = self.dir.with_extension("kept");
+        remove_dir(&copy)?;
+        copy_dir(&self.dir, &copy)?;
+        *self.kept.lock() = Some(self.log_disk.image());
+        Ok(())
+    }
+
+    /// Another machine with copies of both disks as they were kept, under the same id and with the same settings.
+    ///
+    /// # Errors
+    /// The files cannot be copied.
+    pub fn copy(&self, seed: u64, clock: WallClock) -> Result<Arc<Self>> {
+        let dir = self.dir.with_extension("copy");
+        copy_dir(&self.dir.with_extension("kept"), &dir)?;
+        let copy = Self::new(self.id, dir, seed, clock, self.plan.clone());
+        copy.log_disk
+            .put_back(&self.kept.lock().clone().unwrap_or_default());
+        Ok(copy)
+    }
+
+    /// Puts both disks back to the copy that was kept, or makes them blank. The power has to be off, with nothing unsynced.
+    ///
+    /// # Errors
+    /// The files cannot be copied.
+    pub fn put_back(&self, to_kept: bool) -> Result<()> {
+        remove_dir(&self.dir)?;
+        let kept = self.kept.lock();
+        let log = kept.as_ref().filter(|_| to_kept);
+        if log.is_some() {
+            copy_dir(&self.dir.with_extension("kept"), &self.dir)?;
+        }
+        self.log_disk.put_back(&log.cloned().unwrap_or_default());
+        self.disks_are_others.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Its log has lied.
@@ -207,15 +288,20 @@ impl Node {
                     checkpoint_idle: plan.checkpoint_idle,
                     gather_max: Duration::ZERO,
                     entry_bytes_max: plan.entry_bytes_max,
+                    // Small enough that lanes wait for it.
+                    window: Window::new(16 * plan.entry_bytes_max, 4 * plan.entry_bytes_max),
                     host,
                     disk: Some(Arc::new(self.file_disk.clone())),
                     ..product.cluster.database
                 },
+                // Small enough that streams wait for it, and end while they do.
+                unsynced_bytes_max: 8 * plan.entry_bytes_max,
                 // The product's is of the machine it runs on.
                 capacity: None,
                 archived: !plan.archiver.is_empty(),
                 purge: plan.purge,
                 log_disk: Some(self.log_disk.clone()),
+                levels: *self.levels.lock(),
                 connector: Arc::new(SimNetwork),
                 ..product.cluster
             },
@@ -258,6 +344,27 @@ impl Node {
             ..Config::default()
         }
     }
+}
+
+fn remove_dir(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_dir(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// Lanes wait without a clock: somebody has to tell them that time has passed.

@@ -50,6 +50,8 @@ pub enum Slip {
     TransferToDead(u64),
     /// Two operators at once: one promotes, the other moves leadership.
     PromoteAndTransfer(u64),
+    /// Finalizes an upgrade that may not be complete.
+    Finalize,
 }
 
 impl fmt::Display for Step {
@@ -166,6 +168,7 @@ impl Desk {
                     tokio::join!(admin.promote_member(id), admin.transfer_leadership(None));
                 promoted.map(drop).and(moved.map(drop))
             }
+            Slip::Finalize => admin.finalize_upgrade().await.map(drop),
         };
         let said = said.map_or_else(|error| error.to_string(), |()| "done".to_owned());
         let step = Step::Slip(slip);
@@ -254,5 +257,6 @@ fn name(step: Step) -> &'static str {
         Step::Slip(Slip::RemoveOneTooMany(_)) => "removal of one too many tried",
         Step::Slip(Slip::TransferToDead(_)) => "transfer to a dead node tried",
         Step::Slip(Slip::PromoteAndTransfer(_)) => "two operators at once",
+        Step::Slip(Slip::Finalize) => "upgrade finalized, or tried",
     }
 }

@@ -16,6 +16,11 @@ use crate::episode::{Choice, Episode};
 use crate::fault::Fault;
 pub use load::{ClientPlan, Job, Patience};
 
+/// Nodes beside each other.
+const LATENCY_MIN: Duration = Duration::from_micros(100);
+/// Whether there are several versions is drawn apart from everything else.
+const VERSIONS: u64 = 0x7e25_1085;
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -27,6 +32,8 @@ pub struct Plan {
     pub databases: Vec<(String, u32)>,
     /// Clients, numbered by their place.
     pub clients: Vec<ClientPlan>,
+    /// Shortest way of a message.
+    pub latency_min: Duration,
     /// Longest way of a message.
     pub latency_max: Duration,
     /// A checkpoint is due when the WAL is larger, in bytes.
@@ -47,6 +54,8 @@ pub struct Plan {
     pub faults: Vec<(Duration, Fault)>,
     /// How long faults and load go on.
     pub length: Duration,
+    /// Nodes run programs of several versions.
+    pub mixed_versions: bool,
     /// What leads to a rare state on purpose.
     pub episode: Option<Episode>,
 }
@@ -55,6 +64,9 @@ impl Plan {
     /// The plan of a seed.
     pub fn of(seed: u64, choice: Choice) -> Self {
         let mut plan = Self::without_episode(seed);
+        // Drawn apart; seeds that are repeated with an episode of their own, or with none, are runs of this version alone.
+        let mut versions = SmallRng::seed_from_u64(seed ^ VERSIONS);
+        plan.mixed_versions = choice == Choice::Drawn && versions.random_ratio(1, 4);
         if let Some(episode) = Episode::of(seed, choice, plan.clients.len() as u64) {
             episode::suit(&mut plan, episode);
         }
@@ -80,6 +92,7 @@ impl Plan {
         Self {
             seed,
             voters,
+            latency_min: LATENCY_MIN,
             latency_max: Duration::from_millis(rng.random_range(1..20)),
             checkpoint_wal_bytes: 1 << rng.random_range(13..22),
             checkpoint_idle: Duration::from_millis(rng.random_range(200..3_000)),
@@ -94,15 +107,14 @@ impl Plan {
             entry_bytes_max: draw_entry_bytes_max(rng, is_large),
             databases,
             length,
+            mixed_versions: false,
             episode: None,
         }
     }
 }
 
-/// The product's size, or one so small that ordinary transactions come in many chunks.
-///
-/// With large transactions not as small: a lane that proposes more chunks at once than Raft queues (65,536) waits for Raft, which stands
-/// still in a simulation until the lane is done.
+/// The product's size, or one so small that ordinary transactions come in many chunks. With large transactions not as small: the log of one
+/// would be a hundred thousand entries.
 fn draw_entry_bytes_max(rng: &mut SmallRng, is_large: bool) -> usize {
     match rng.random_ratio(1, 2) {
         true => DatabaseOptions::default().entry_bytes_max,

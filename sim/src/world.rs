@@ -13,6 +13,7 @@ mod look;
 mod members;
 mod network;
 mod processes;
+mod programs;
 mod stock;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +51,7 @@ use faults::Due;
 use look::Eyes;
 use members::Members;
 use network::Links;
+use programs::Programs;
 
 /// The network moves messages once per tick.
 const TICK: Duration = Duration::from_millis(1);
@@ -90,6 +92,8 @@ pub struct World {
     plan: Plan,
     rng: SmallRng,
     nodes: BTreeMap<u64, Arc<Node>>,
+    /// Machines that run on a copy of a node's disks, by its id.
+    copies: BTreeMap<u64, Arc<Node>>,
     eyes: Eyes,
     last_seen: BTreeMap<u64, String>,
     /// The nodes as they were at the last look.
@@ -110,6 +114,7 @@ pub struct World {
     links: Links,
     operator: Operator,
     members: Members,
+    programs: Programs,
     /// What every node is started with, and where they all live.
     cluster: Option<(ClusterPlan, PathBuf)>,
     store: MemStore,
@@ -123,6 +128,9 @@ pub struct World {
     log_disk_faults: BTreeMap<u64, u64>,
     file_disk_faults: BTreeMap<u64, u64>,
     store_fault: u64,
+    archive_lost: bool,
+    /// How far any clock has shown more than the time of the simulation.
+    clock_ahead_ms: i64,
     newest: stock::Newest,
     /// What the nodes held in the end, by database.
     ends: BTreeMap<String, FinalState>,
@@ -140,7 +148,7 @@ impl World {
             .rng_seed(plan.seed)
             .tick_duration(TICK)
             .simulation_duration(Duration::from_secs(3600))
-            .min_message_latency(Duration::from_micros(100))
+            .min_message_latency(plan.latency_min)
             .max_message_latency(plan.latency_max)
             .tcp_capacity(4096)
             .enable_random_order()
@@ -157,11 +165,13 @@ impl World {
             sim,
             operator,
             members: Members::new(plan.voters),
+            programs: Programs::new(plan.mixed_versions, plan.seed),
             cluster: None,
             store_faults: StoreFaults::install(&store, plan.seed ^ 0x570),
             store,
             rng: SmallRng::seed_from_u64(plan.seed ^ 0x5eed),
             nodes: BTreeMap::new(),
+            copies: BTreeMap::new(),
             eyes: Eyes::default(),
             last_seen: BTreeMap::new(),
             seen: Vec::new(),
@@ -184,6 +194,8 @@ impl World {
             log_disk_faults: BTreeMap::new(),
             file_disk_faults: BTreeMap::new(),
             store_fault: 0,
+            archive_lost: false,
+            clock_ahead_ms: i64::MIN,
             newest: BTreeMap::new(),
             ends: BTreeMap::new(),
             outcome: Outcome::default(),
@@ -206,6 +218,7 @@ impl World {
             archiver: ArchiverOptions {
                 own: std::collections::HashMap::new(),
                 default: self.plan.archive.map(archive::target),
+                schedule: archive::schedule(),
                 destinations: Arc::new(self.store.clone()),
             },
         };
@@ -224,7 +237,12 @@ impl World {
         let seed = self.rng.random();
         let machine = Node::new(id, dir.join(node::name(id)), seed, clock, cluster);
         self.nodes.insert(id, machine.clone());
-        self.sim.host(node::name(id), move || {
+        self.give_program(id);
+        self.start_machine(node::name(id), machine);
+    }
+
+    fn start_machine(&mut self, host: String, machine: Arc<Node>) {
+        self.sim.host(host, move || {
             let machine = machine.clone();
             async move {
                 machine.run().await;
@@ -341,11 +359,14 @@ impl World {
         self.end_what_is_due();
         self.note_exits();
         self.start_what_is_due();
+        self.finalize_if_due();
         if elapsed.as_millis() % LOOK_EVERY.as_millis() == 0 {
             self.look();
+            self.note_programs();
         }
         if elapsed.as_millis() % self.plan.read_files_every.as_millis() == 0 {
             self.read_files()?;
+            self.look_at_archives();
         }
         self.play()?;
         self.note_complaints();

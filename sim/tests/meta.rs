@@ -1,13 +1,19 @@
 //! Determinism: the same seed, run twice in processes of their own, gives the same trace, byte for byte. Everything else rests on it.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
 /// Some small, some with many nodes and faults.
 const SEEDS: std::ops::Range<u64> = 0..8;
 
+/// `HALITE_SIM_BIN`, else the one that was built with this test.
+fn program() -> OsString {
+    std::env::var_os("HALITE_SIM_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_halite-sim").into())
+}
+
 fn trace(seed: u64, file: &Path) -> Vec<u8> {
-    let output = Command::new(env!("CARGO_BIN_EXE_halite-sim"))
+    let output = Command::new(program())
         .args(["--seed", &seed.to_string(), "--trace"])
         .arg(file)
         .output()

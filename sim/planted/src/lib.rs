@@ -1,12 +1,12 @@
 //! Planted bugs: faults put into Halite on purpose, to prove that the simulation finds them.
 //!
 //! The crates of Halite ask [`on`] at the places in question, behind their feature `planted-bugs`: a build without it holds nothing of this.
-//! One bug at most is on in a process, named by the environment variable [`VARIABLE`]. What each of them breaks, and which check finds it,
+//! Which are on in a process, the environment variable [`VARIABLE`] says: one, or several where one of them shows only together with another. What each of them breaks, and which check finds it,
 //! stands in `bugs.md` beside this crate's manifest; the simulation's test `planted` reads that table. Decides nothing else.
 
 use std::sync::OnceLock;
 
-/// Names the bug that is on in this process.
+/// Names the bugs that are on in this process, with commas between them.
 pub const VARIABLE: &str = "HALITE_PLANTED_BUG";
 
 macro_rules! bugs {
@@ -37,6 +37,7 @@ bugs! {
     LogTruncateForgotten = "log-truncate-forgotten",
     VoteInMemory = "vote-in-memory",
     VoteUnsynced = "vote-unsynced",
+    DamageUnnoticed = "damage-unnoticed",
     NoOpUnconfirmed = "no-op-unconfirmed",
     GateOpenAtProposal = "gate-open-at-proposal",
     GateTakesAnyEntry = "gate-takes-any-entry",
@@ -65,12 +66,28 @@ bugs! {
     RepairForgetsEntries = "repair-forgets-entries",
     LaneOpensInTrouble = "lane-opens-in-trouble",
     ArchiveUncommitted = "archive-uncommitted",
-    ArchiveSkipsTransaction = "archive-skips-transaction",
+    ArchiveHoleUnseen = "archive-hole-unseen",
+    CompactionOverGap = "compaction-over-gap",
+    RetentionEatsBase = "retention-eats-base",
     AnyInstanceWelcome = "any-instance-welcome",
     UnwellForgottenByRestart = "unwell-forgotten-by-restart",
     TargetWithoutTerm = "target-without-term",
     DiffInstalledBeforeCheckpoint = "diff-installed-before-checkpoint",
     EqualTxidNotCompared = "equal-txid-not-compared",
+    OldDiskWelcome = "old-disk-welcome",
+    HangingDiskLeads = "hanging-disk-leads",
+    HeartbeatsWaitForDisk = "heartbeats-wait-for-disk",
+    HeartbeatsGivenUpEarly = "heartbeats-given-up-early",
+    CopyWelcome = "copy-welcome",
+    DeadStreamsKeepRoom = "dead-streams-keep-room",
+    FirstMembersCount = "first-members-count",
+    ForwardedStreamKeepsPlace = "forwarded-stream-keeps-place",
+    RemovalUnchecked = "removal-unchecked",
+    OldRemovalStands = "old-removal-stands",
+    FailedDatabaseEndsNode = "failed-database-ends-node",
+    SlowReceiverKeepsThread = "slow-receiver-keeps-thread",
+    RepliesOfAnySize = "replies-of-any-size",
+    DiffStartsOver = "diff-starts-over",
 }
 
 /// Whether `bug` is on in this process.
@@ -78,18 +95,19 @@ bugs! {
 /// # Panics
 /// The environment asks for a bug that there is not.
 pub fn on(bug: Bug) -> bool {
-    static CHOSEN: OnceLock<Option<Bug>> = OnceLock::new();
-    let chosen =
-        *CHOSEN.get_or_init(|| {
-            let name = std::env::var(VARIABLE)
-                .ok()
-                .filter(|name| !name.is_empty())?;
-            let found = Bug::ALL.iter().find(|bug| bug.name() == name);
-            Some(*found.unwrap_or_else(|| {
-                panic!("there is no planted bug of that name: {VARIABLE}={name}")
-            }))
-        });
-    chosen == Some(bug)
+    static CHOSEN: OnceLock<Vec<Bug>> = OnceLock::new();
+    let chosen = CHOSEN.get_or_init(|| {
+        let names = std::env::var(VARIABLE).unwrap_or_default();
+        let names = names.split(',').filter(|name| !name.is_empty());
+        names.map(named).collect()
+    });
+    chosen.contains(&bug)
+}
+
+fn named(name: &str) -> Bug {
+    let found = Bug::ALL.iter().find(|bug| bug.name() == name);
+    *found
+        .unwrap_or_else(|| panic!("there is no planted bug of that name: {VARIABLE} has {name:?}"))
 }
 
 #[cfg(test)]

@@ -1,22 +1,23 @@
 //! What happens in each episode.
 
+mod disks;
+mod leadership;
+mod machines;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rand::Rng as _;
 use rand::rngs::SmallRng;
 
-use super::{Act, FIRST, LEAD, Name, SECOND, Scene, State, When};
+use super::{Act, Name, Scene, State, When};
 use crate::fault::{
     DamageFault, Fault, FileDiskFault, LinkFault, LogDiskFault, Machine, MemberFault, NetworkFault,
-    Place, StoreFault, Who,
+    Place, Who,
 };
 
 /// Longer than any episode: what ends it is a scene.
 const FOR_LONG: Duration = Duration::from_secs(60);
-
-/// So many that some lie in pages which no entry of the log touches: a redo writes over the others.
-const DAMAGED_BITS: u32 = 100;
 
 /// Adds the scenes of an episode.
 pub(super) fn write(name: Name, rng: &mut SmallRng, clients: u64, scenes: &mut Vec<Scene>) {
@@ -38,6 +39,19 @@ pub(super) fn write(name: Name, rng: &mut SmallRng, clients: u64, scenes: &mut V
         Name::Defaults => script.after_up_to(5_000, Act::Wait),
         Name::OneDatabaseFails => script.one_database_fails(),
         Name::ArchiveAway => script.archive_away(),
+        Name::ArchiveLoses => script.archive_loses(),
+        Name::NarrowDisks => script.narrow_disks(),
+        Name::HangingDisk => script.hanging_disk(),
+        Name::DiskPutBack => script.disk_put_back(),
+        Name::IdUsedAgain => script.id_used_again(),
+        Name::FarApart => script.far_apart(),
+        Name::CopiedDirectory => script.copied_directory(),
+        Name::FullStreams => script.full_streams(),
+        Name::VotersForget => script.voters_forget(),
+        Name::DiesAtTheGate => script.dies_at_the_gate(),
+        Name::AnswersLost => script.answers_lost(),
+        Name::SlowSuccessor => script.slow_successor(),
+        Name::VoteThenPower => script.vote_then_power(),
     }
 }
 
@@ -48,222 +62,6 @@ struct Script<'a> {
 }
 
 impl Script<'_> {
-    fn unwell_then_leads(&mut self) {
-        let refuses = FileDiskFault::WritesFail(1_000);
-        self.now(file_disk(SECOND, Some(0), refuses));
-        self.once(State::Unwell(SECOND, 0), 6_000, Act::Quiet(0, true));
-        // The log is purged while the other database is written.
-        let ends = Act::Fault(self.crash_or_restart(SECOND));
-        self.once(State::LacksWhatIsPurged(SECOND, 0), 12_000, ends);
-        self.after_up_to(300, Act::Mend(SECOND));
-        self.after_up_to(300, Act::Start(SECOND));
-        self.once(State::Runs(SECOND), 3_000, Act::Wait);
-        self.after_up_to(1_500, transfer(SECOND));
-        self.after_up_to(3_000, Act::Quiet(0, false));
-    }
-
-    fn stale_side(&mut self) {
-        for _ in 0..self.rng.random_range(3..8) {
-            let what = match self.rng.random_range(0..3) {
-                0 => LinkFault::Hold,
-                _ => LinkFault::Cut,
-            };
-            let lasts = Duration::from_millis(self.rng.random_range(300..1_500));
-            let side = self.side_of(Who::Primary);
-            self.now(Act::Fault(Fault::Network(NetworkFault {
-                place: side,
-                what,
-                flaps: None,
-                lasts,
-            })));
-            let pause = lasts.as_millis() as u64 + 700;
-            self.after_up_to(pause, Act::Wait);
-        }
-    }
-
-    fn diff_into_tail(&mut self) {
-        let lasts = FOR_LONG;
-        let place = self.side_of(LEAD);
-        self.now(network(place, LinkFault::Cut, lasts));
-        self.once(State::HasTail(LEAD), 3_000, Act::Wait);
-        let quiet = Act::Quiet(0, self.rng.random());
-        self.once(State::IsDeposed(LEAD), 4_000, quiet);
-        self.after_up_to(2_500, Act::Reconnect);
-        // It has nothing to write but the pages that come.
-        let (accesses, down) = (
-            1 << self.rng.random_range(0..9),
-            Duration::from_millis(self.rng.random_range(50..800)),
-        );
-        let who = LEAD;
-        self.now(Act::Fault(Fault::PowerCut {
-            who,
-            accesses,
-            down,
-        }));
-        self.after_up_to(2_000, Act::Quiet(0, false));
-    }
-
-    fn unfinished_diff(&mut self) {
-        let down = Duration::from_millis(self.rng.random_range(100..600));
-        self.now(Act::Fault(Fault::Damage(DamageFault::Pages {
-            who: FIRST,
-            bits: DAMAGED_BITS,
-            down,
-        })));
-        self.now(file_disk(FIRST, None, FileDiskFault::SyncsFail(1_000)));
-        self.once(State::NeedsRepair(FIRST), 3_000, Act::Wait);
-        self.once(State::DiffNotCheckpointed(FIRST), 8_000, Act::Wait);
-        self.after_up_to(
-            1_500,
-            Act::Fault(Fault::Crash {
-                who: FIRST,
-                power: true,
-                down: Duration::from_millis(300),
-            }),
-        );
-        self.now(Act::Mend(FIRST));
-        let crash = self.crash(Who::Primary, 4_000);
-        self.after_up_to(600, crash);
-    }
-
-    fn chunks_cut(&mut self) {
-        for _ in 0..self.rng.random_range(2..5) {
-            let act = match self.rng.random_range(0..3) {
-                0 => self.crash(Who::Primary, 2_000),
-                1 => {
-                    let lasts = Duration::from_millis(self.rng.random_range(400..2_000));
-                    network(self.side_of(Who::Primary), LinkFault::Cut, lasts)
-                }
-                _ => transfer(SECOND),
-            };
-            self.once(State::HasOpenChunks(FIRST), 3_000, act);
-            self.after_up_to(3_000, Act::Wait);
-        }
-    }
-
-    fn transfer_cut(&mut self) {
-        for _ in 0..self.rng.random_range(2..5) {
-            let to = if self.rng.random() { FIRST } else { SECOND };
-            self.now(transfer(to));
-            let hit = if self.rng.random() { to } else { Who::Primary };
-            let what = match self.rng.random_range(0..4) {
-                0 => LinkFault::CutIn,
-                1 => LinkFault::Hold,
-                _ => LinkFault::Cut,
-            };
-            let lasts = Duration::from_millis(self.rng.random_range(300..2_000));
-            let act = match self.rng.random_range(0..4) {
-                0 => self.crash(hit, 2_000),
-                1 => Act::Fault(Fault::LogDisk {
-                    who: hit,
-                    fault: LogDiskFault::Slow(Duration::from_millis(700)),
-                    lasts,
-                }),
-                _ => network(only(hit), what, lasts),
-            };
-            self.once(State::HandingOver, 3_000, Act::Wait);
-            self.after_up_to(30, act);
-            self.after_up_to(4_000, Act::Wait);
-        }
-    }
-
-    fn leads_in_repair(&mut self) {
-        let down = Duration::from_millis(self.rng.random_range(100..600));
-        let slow = LinkFault::Latency(Duration::from_millis(self.rng.random_range(20..250)));
-        self.now(Act::Fault(Fault::Damage(DamageFault::Pages {
-            who: FIRST,
-            bits: DAMAGED_BITS,
-            down,
-        })));
-        if self.rng.random() {
-            self.now(network(only(FIRST), slow, Duration::from_secs(4)));
-        }
-        let act = match self.rng.random_range(0..3) {
-            0 => self.crash(Who::Primary, 3_000),
-            _ => transfer(FIRST),
-        };
-        self.once(State::NeedsRepair(FIRST), 4_000, Act::Wait);
-        self.after_up_to(120, act);
-        self.after_up_to(3_000, Act::Wait);
-    }
-
-    fn power_ahead_of_disk(&mut self) {
-        for _ in 0..self.rng.random_range(2..5) {
-            let who = if self.rng.random() {
-                FIRST
-            } else {
-                Who::Primary
-            };
-            let most = Duration::from_millis(self.rng.random_range(100..1_500));
-            self.now(Act::Fault(Fault::LogDisk {
-                who,
-                fault: LogDiskFault::Slow(most),
-                lasts: Duration::from_millis(1_500),
-            }));
-            let down = Duration::from_millis(self.rng.random_range(50..1_500));
-            let power = true;
-            self.after_up_to(1_200, Act::Fault(Fault::Crash { who, power, down }));
-            self.after_up_to(2_000, Act::Wait);
-        }
-    }
-
-    fn tail_then_restart(&mut self) {
-        let place = self.side_of(LEAD);
-        self.now(network(place, LinkFault::Cut, FOR_LONG));
-        self.once(State::HasTail(LEAD), 3_000, Act::Wait);
-        self.once(State::IsDeposed(LEAD), 4_000, Act::Wait);
-        self.after_up_to(300, Act::Reconnect);
-        let crash = self.crash(LEAD, 500);
-        self.once(State::TailReplaced(LEAD), 3_000, crash);
-        self.after_up_to(1_500, Act::Wait);
-    }
-
-    fn one_database_fails(&mut self) {
-        let who = match self.rng.random_range(0..3) {
-            0 => LEAD,
-            1 => FIRST,
-            _ => Who::Primary,
-        };
-        for _ in 0..self.rng.random_range(2..5) {
-            let fault = match self.rng.random_range(0..5) {
-                0 => FileDiskFault::ReadsFail(300),
-                1 => FileDiskFault::SyncsFail(1_000),
-                2 => FileDiskFault::Full,
-                3 => FileDiskFault::OpensFail(1_000),
-                _ => FileDiskFault::WritesFail(1_000),
-            };
-            self.now(file_disk(who, Some(0), fault));
-            if self.rng.random() {
-                let crash = self.crash(who, 500);
-                self.after_up_to(800, crash);
-            }
-            self.after_up_to(2_500, Act::Mend(who));
-            self.after_up_to(1_500, Act::Wait);
-        }
-    }
-
-    fn archive_away(&mut self) {
-        let lasts = Duration::from_millis(self.rng.random_range(1_500..5_000));
-        self.now(Act::Fault(Fault::Store {
-            fault: StoreFault::Unavailable(1_000),
-            lasts,
-        }));
-        self.after_up_to(lasts.as_millis() as u64, Act::Wait);
-    }
-
-    /// Kill, power loss or an orderly end, until a later scene starts it.
-    fn crash_or_restart(&mut self, who: Who) -> Fault {
-        let down = FOR_LONG;
-        match self.rng.random_range(0..3) {
-            0 => Fault::Restart { who, down },
-            kind => Fault::Crash {
-                who,
-                power: kind == 1,
-                down,
-            },
-        }
-    }
-
     /// Kill or power loss, and back in up to `most_ms`.
     fn crash(&mut self, who: Who, most_ms: u64) -> Act {
         Act::Fault(Fault::Crash {
@@ -292,6 +90,10 @@ impl Script<'_> {
 
     fn now(&mut self, act: Act) {
         self.add(When::After(Duration::ZERO), act);
+    }
+
+    fn after(&mut self, pause_ms: u64, act: Act) {
+        self.add(When::After(Duration::from_millis(pause_ms)), act);
     }
 
     fn after_up_to(&mut self, most_ms: u64, act: Act) {
@@ -332,6 +134,18 @@ fn file_disk(who: Who, database: Option<usize>, fault: FileDiskFault) -> Act {
         fault,
         lasts: FOR_LONG,
     })
+}
+
+fn log_disk(who: Who, fault: LogDiskFault) -> Act {
+    Act::Fault(Fault::LogDisk {
+        who,
+        fault,
+        lasts: FOR_LONG,
+    })
+}
+
+fn damage(fault: DamageFault) -> Act {
+    Act::Fault(Fault::Damage(fault))
 }
 
 fn transfer(to: Who) -> Act {

@@ -1,5 +1,6 @@
 //! [`LogDiskFault`], [`FileDiskFault`] and [`StoreFault`]: what can be wrong with what holds data.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// What is wrong with the disk under the log.
@@ -7,6 +8,10 @@ use std::time::Duration;
 pub enum LogDiskFault {
     /// Syncs take up to this.
     Slow(Duration),
+    /// It writes so many bytes a second.
+    Bandwidth(NonZeroU64),
+    /// No sync ends, neither well nor with an error.
+    Hangs,
     /// As many of a thousand writes fail, and nothing is written.
     WritesFail(u32),
     /// As many of a thousand syncs fail.
@@ -20,6 +25,8 @@ impl LogDiskFault {
     pub fn kind(self) -> &'static str {
         match self {
             Self::Slow(_) => "log disk slow",
+            Self::Bandwidth(_) => "log disk narrow",
+            Self::Hangs => "log disk hangs",
             Self::WritesFail(_) => "log disk fails writes",
             Self::SyncsFail(_) => "log disk fails syncs",
             Self::Full => "log disk full",
@@ -66,6 +73,8 @@ pub enum StoreFault {
     UnavailableAfterEffect(u32),
     /// As many of a thousand time out after this.
     TimesOut(u32, Duration),
+    /// As many of a thousand objects are gone, at once and for ever.
+    Loses(u32),
 }
 
 impl StoreFault {
@@ -76,6 +85,7 @@ impl StoreFault {
             Self::Unavailable(_) => "store unavailable",
             Self::UnavailableAfterEffect(_) => "store unavailable after the effect",
             Self::TimesOut(..) => "store times out",
+            Self::Loses(_) => "archive files lost",
         }
     }
 }

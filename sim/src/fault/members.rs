@@ -39,6 +39,34 @@ pub enum DamageFault {
         /// How long it stays down.
         down: Duration,
     },
+    /// The power goes off, and somebody keeps a copy of both disks.
+    Keep {
+        /// Where.
+        who: Who,
+        /// How long it stays down.
+        down: Duration,
+    },
+    /// The power goes off, and both disks are put back to the copy that was kept.
+    PutBack {
+        /// Where.
+        who: Who,
+        /// How long it stays down.
+        down: Duration,
+    },
+    /// The power goes off, and another machine runs from then on, under the same id, on copies of both disks.
+    Copy {
+        /// Of which.
+        who: Who,
+        /// How long it stays down itself.
+        down: Duration,
+    },
+    /// Both disks are lost, and the machine comes back with empty ones under the id that it had.
+    NewDisks {
+        /// Where.
+        who: Who,
+        /// How long it stays down.
+        down: Duration,
+    },
 }
 
 impl MemberFault {
@@ -60,6 +88,10 @@ impl DamageFault {
         match self {
             Self::Log { .. } => "log entry damaged",
             Self::Pages { .. } => "database pages damaged",
+            Self::Keep { .. } => "copy of the disks kept",
+            Self::PutBack { .. } => "disks put back",
+            Self::Copy { .. } => "copy of a node started",
+            Self::NewDisks { .. } => "id used again",
         }
     }
 }

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use halite::cluster::DISK_HANGS;
 use halite_proto::v1;
 
 use super::{Invariant, Seen};
@@ -57,5 +58,8 @@ impl Invariant for SoundUnlessDamaged {
 }
 
 fn in_trouble(database: &v1::DatabaseStatus) -> bool {
-    !database.trouble.is_empty() && !database.trouble.contains("the log does not lead to")
+    !database.trouble.is_empty()
+        && !database.trouble.contains("the log does not lead to")
+        // Nothing is wrong with what it holds.
+        && database.trouble != DISK_HANGS
 }

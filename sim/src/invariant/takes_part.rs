@@ -14,9 +14,10 @@ impl Invariant for TakesPart {
     }
 
     fn look(&mut self, nodes: &[Seen]) -> Result<(), String> {
+        let may_stop = |seen: &&Seen| seen.log_damaged || seen.disks_are_others;
         let stopped = nodes
             .iter()
-            .find(|seen| seen.status.role() == v1::Role::Stopped && !seen.log_damaged);
+            .find(|seen| seen.status.role() == v1::Role::Stopped && !may_stop(seen));
         match stopped {
             Some(seen) => Err(format!("n{} stopped: {}", seen.node, seen.status.trouble)),
             None => Ok(()),

@@ -16,7 +16,8 @@ impl Invariant for VotesAreKept {
     }
 
     fn look(&mut self, nodes: &[Seen]) -> Result<(), String> {
-        for seen in nodes {
+        // What was on the disk is not there any more.
+        for seen in nodes.iter().filter(|seen| !seen.disks_are_others) {
             let now = seen.log.ends.vote;
             let before = self.votes.insert(seen.node, now).unwrap_or_default();
             let same_term = before.0 == now.0 && before.0 > 0;

@@ -6,8 +6,8 @@ use halite::cluster::PurgeRules;
 use halite::config::{Config, DatabaseConfig};
 use halite::database::DatabaseOptions;
 use halite_checks::Level;
-use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
 
 use super::{ClientPlan, Job, Patience, Plan, load};
 use crate::episode::Episode;
@@ -18,7 +18,11 @@ const VOTERS_MIN: u64 = 3;
 const CHUNK_BYTES: usize = 128;
 /// The same beside large transactions: more chunks than Raft queues come to a standstill.
 const CHUNK_BYTES_OF_LARGE: usize = 1 << 12;
+/// A quarter of the election timeout is the longest round trip over which a primary keeps its role.
+const ONE_WAY_MAX_MS: u64 = 45;
 const ARCHIVED_EVERY: Duration = Duration::from_millis(200);
+/// Shorter than any answer is lost for.
+const EARLY_CHECKPOINT: Duration = Duration::from_millis(200);
 /// A few transactions are enough for a purge.
 const EARLY_PURGE: PurgeRules = PurgeRules {
     tail_bytes_min: 4 << 10,
@@ -68,6 +72,30 @@ pub(super) fn suit(plan: &mut Plan, episode: Episode) {
             CHUNK_BYTES
         };
         plan.entry_bytes_max = plan.entry_bytes_max.min(most);
+    }
+    if episode.wants_early_checkpoints() {
+        plan.checkpoint_idle = EARLY_CHECKPOINT;
+    }
+    if episode.wants_large() {
+        plan.entry_bytes_max = DatabaseOptions::default().entry_bytes_max;
+        let (name, _) = &plan.databases[0];
+        plan.clients.extend(load::large(&mut rng, name));
+    }
+    if episode.wants_locks() {
+        let (name, _) = &plan.databases[0];
+        // In front: the sides of an episode are made of the clients with low numbers.
+        let locks = load::locks(&mut rng, name);
+        plan.clients.splice(0..0, locks);
+    }
+    if episode.wants_distance() {
+        plan.databases.truncate(1);
+        let (name, _) = &plan.databases[0];
+        plan.clients.retain(|client| client.database == *name);
+        // Few chunks are under way at a time: small ones would take all day.
+        plan.entry_bytes_max = DatabaseOptions::default().entry_bytes_max;
+        let least = rng.random_range(15..=ONE_WAY_MAX_MS - 10);
+        plan.latency_min = Duration::from_millis(least);
+        plan.latency_max = Duration::from_millis(rng.random_range(least..=ONE_WAY_MAX_MS));
     }
     if episode.wants_archive() {
         plan.archive = plan.archive.or(Some(ARCHIVED_EVERY));

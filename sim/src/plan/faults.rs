@@ -4,6 +4,7 @@
 
 mod network;
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use rand::Rng as _;
@@ -132,7 +133,16 @@ fn draw_one(rng: &mut SmallRng, cast: Cast, family: Family) -> Fault {
             down: (0..5).map(|_| ms(rng, 10, 2_000)).collect(),
         },
         Family::Restart => Fault::Restart { who, down },
-        Family::LogDiskSlow => log_disk(LogDiskFault::Slow(ms(rng, 1, 600))),
+        Family::LogDiskSlow => {
+            let slow = LogDiskFault::Slow(ms(rng, 1, 600));
+            // From a copy: what a seed draws after this stays what it was before disks were narrow or hung.
+            let mut copy = rng.clone();
+            log_disk(match copy.random_range(0..3) {
+                0 => LogDiskFault::Hangs,
+                1 => LogDiskFault::Bandwidth(draw_bandwidth(&mut copy)),
+                _ => slow,
+            })
+        }
         Family::LogDiskFails if rng.random() => {
             log_disk(LogDiskFault::WritesFail(rng.random_range(1..300)))
         }
@@ -168,6 +178,11 @@ fn draw_one(rng: &mut SmallRng, cast: Cast, family: Family) -> Fault {
         }),
         network => Fault::Network(network::draw(rng, cast, network, lasts)),
     }
+}
+
+/// From a disk on which a batch of the log takes a second to one that nobody notices.
+fn draw_bandwidth(rng: &mut SmallRng) -> NonZeroU64 {
+    NonZeroU64::MIN.saturating_add(3 << rng.random_range(20..25))
 }
 
 fn draw_file_disk_fault(rng: &mut SmallRng) -> FileDiskFault {

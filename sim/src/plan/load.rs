@@ -136,6 +136,22 @@ pub(super) fn draw(rng: &mut SmallRng, databases: &[(String, u32)]) -> Vec<Clien
         .collect()
 }
 
+/// Clients that write large transactions, patient enough for a narrow disk.
+pub(super) fn large(rng: &mut SmallRng, database: &str) -> Vec<ClientPlan> {
+    let client = |pause_ms| ClientPlan {
+        database: database.to_owned(),
+        job: Job::InsertLarge,
+        pause: Duration::from_millis(pause_ms),
+        patience: Patience {
+            call_timeout: Duration::from_secs(10),
+            retry_deadline: Duration::from_secs(10),
+        },
+    };
+    (0..rng.random_range(1..=2))
+        .map(|_| client(rng.random_range(50..500)))
+        .collect()
+}
+
 /// Makes the stream of choices of [`draw_locks`] another one than the rest of the plan is drawn from.
 const LOCKS: u64 = 0x6c6f_636b_7321;
 
@@ -144,15 +160,20 @@ const LOCKS: u64 = 0x6c6f_636b_7321;
 pub(super) fn draw_locks(seed: u64, databases: &[(String, u32)]) -> Vec<ClientPlan> {
     let rng = &mut SmallRng::seed_from_u64(seed ^ LOCKS);
     let database = databases.choose(rng).filter(|_| rng.random_ratio(1, 2));
-    let Some((database, _)) = database.cloned() else {
-        return Vec::new();
-    };
+    match database {
+        Some((database, _)) => locks(rng, database),
+        None => Vec::new(),
+    }
+}
+
+/// Clients that keep locks.
+pub(super) fn locks(rng: &mut SmallRng, database: &str) -> Vec<ClientPlan> {
     let pause = Duration::from_millis(rng.random_range(4..60));
     (0..rng.random_range(2..=4))
         .map(|_| {
             let hurried = rng.random_ratio(1, 2);
             ClientPlan {
-                database: database.clone(),
+                database: database.to_owned(),
                 job: Job::KeepLocks,
                 pause,
                 patience: draw_patience(rng, hurried),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use halite::cluster::DISK_HANGS;
 use halite::server::{LogEntryView, TroubleView};
 
 use super::Sometimes;
@@ -56,6 +57,15 @@ impl Watcher {
         let was_deposed = |seen: &Seen| leads(seen).is_some_and(|term| Some(term) < newest);
         if nodes.iter().any(was_deposed) {
             self.reached.insert(Sometimes::DeposedUnnoticed);
+        }
+        let newest_primary = nodes.iter().filter(|node| node.primary_term.is_some());
+        let newest_primary = newest_primary.max_by_key(|node| node.primary_term);
+        for seen in nodes.iter().filter(|seen| says_that_it_hangs(seen)) {
+            let goes_on = newest_primary.is_some_and(|primary| primary.node != seen.node);
+            self.reached.insert(match goes_on {
+                true => Sometimes::HangingSyncHoldsNobodyUp,
+                false => Sometimes::HangingSync,
+            });
         }
         let purged = nodes.iter().map(|node| node.log.ends.purged).max();
         for seen in nodes {
@@ -124,6 +134,12 @@ impl Watcher {
                 (said.id, database)
             })
             .collect();
+        if seen.page_diffs.broken_off > 0 {
+            self.reached.insert(Sometimes::DiffBrokenOff);
+        }
+        if seen.page_diffs.resumed > 0 {
+            self.reached.insert(Sometimes::DiffResumed);
+        }
         let before = self.nodes.remove(&seen.node);
         let same_start = before.as_ref().filter(|before| before.start == seen.start);
         let mut open_chunks = same_start.and_then(|before| before.open_chunks);
@@ -211,6 +227,12 @@ impl Before {
         let mut databases = self.databases.values();
         databases.any(|database| database.trouble.is_some())
     }
+}
+
+/// The node says so of its log's disk.
+pub fn says_that_it_hangs(seen: &Seen) -> bool {
+    let mut databases = seen.status.databases.iter();
+    databases.any(|database| database.trouble == DISK_HANGS)
 }
 
 /// The term in which the node was elected, if it knows of none since.

@@ -6,15 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use halite::archiver::ArchiveTarget;
+use halite::archiver::{ArchiveTarget, place};
 use halite_archive::{
-    Destination, FileInfo, Inline, Level, RestoreOptions, Target, list_all, restore,
+    Destination, FileInfo, FileKey, Inline, Level, RestoreOptions, Schedule, Target, list_all,
+    plan, restore, restore_points,
 };
 use halite_ltx::{DatabaseChecksum, PageNo, Txid};
+use jiff::Timestamp;
+use rand::Rng as _;
 use rand::seq::IteratorRandom as _;
 
 use super::World;
+use crate::fault::StoreFault;
 use crate::file::File;
+use crate::sometimes::Sometimes;
 
 /// Name of the store.
 pub(super) const BUCKET: &str = "archive";
@@ -33,10 +38,54 @@ pub(super) fn target(sync_interval: Duration) -> ArchiveTarget {
     }
 }
 
+/// So short that everything comes to be merged, and the first files to be deleted, in the seconds that a run has.
+pub(super) fn schedule() -> Schedule {
+    Schedule {
+        levels: [500, 2_000].map(Duration::from_millis).to_vec(),
+        snapshot_interval: Duration::from_secs(4),
+        snapshot_retention: Duration::from_secs(6),
+        level_zero_retention: Duration::from_secs(1),
+    }
+}
+
 impl World {
+    /// At every moment an archive gives back a newest state, and all that is promised, unless somebody else has removed files.
+    pub(super) fn look_at_archives(&mut self) {
+        if self.plan.archive.is_none() || self.archive_lost {
+            return;
+        }
+        let shown = self.nodes.values().map(|node| node.clock.unix_ms());
+        let ahead = shown.map(|ms| ms - self.elapsed_ms());
+        // What a clock that was ahead has taken does not come back with it.
+        self.clock_ahead_ms = ahead.fold(self.clock_ahead_ms, i64::max);
+        let now = Timestamp::from_millisecond(self.elapsed_ms() + self.clock_ahead_ms);
+        let horizon = schedule().horizon(now.unwrap_or(Timestamp::MAX));
+        for (_, path) in self.places() {
+            let files = self.store.files(&path);
+            if files.is_empty() {
+                continue;
+            }
+            if files.iter().any(|file| file.key.level.get() == 2) {
+                self.watcher.reach(Sometimes::ArchiveMerged);
+            }
+            if let Err(error) = plan(&files, Target::Latest) {
+                self.violated("archive", format!("{path} cannot be restored: {error}"));
+            }
+            if let Some(lost) = lost(&files, horizon) {
+                let what = format!("{path}: {lost} is promised, and cannot be restored");
+                self.violated("archive", what);
+            }
+        }
+    }
+
+    fn elapsed_ms(&self) -> i64 {
+        i64::try_from(self.sim.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
     /// To be called when the cluster has come to rest.
     pub(super) fn check_archive(&mut self) -> Result<()> {
-        if !self.wait_for(ARCHIVED_WITHIN, |world| world.all_is_archived())? {
+        let all_there = |world: &mut World| world.all_is_archived() && world.can_be_restored();
+        if !self.wait_for(ARCHIVED_WITHIN, all_there)? {
             let what = "not everything was archived after the load ended".to_owned();
             self.violated("archive", what);
             return Ok(());
@@ -46,11 +95,13 @@ impl World {
             .build()?;
         let dir = tempfile::tempdir()?;
         // Those that were dropped, too.
-        let names: BTreeSet<String> = self.eyes.databases.values().cloned().collect();
-        for name in names {
-            let destination = self.store.destination(&format!("{PLACE}/{name}"));
+        for (name, path) in self.places() {
+            let destination = self.store.destination(&path);
             let files = runtime.block_on(list_all(&destination))?;
-            let (gaps, overlaps) = gaps_and_overlaps(&files);
+            let (gaps, overlaps) = match self.archive_lost {
+                true => Default::default(),
+                false => gaps_and_overlaps(&files),
+            };
             // A request may take effect long after its primary is gone; what it holds is the same.
             let late = self.store.counts();
             let late = late.delayed + late.timed_out + late.unavailable_after_effect;
@@ -79,18 +130,61 @@ impl World {
             return false;
         };
         let node = view.status().and_then(|status| status.node);
-        // A database that was dropped and created again is not: its place holds the archive of the first.
-        let lasts = |name: &str| self.plan.databases.iter().any(|(own, _)| own == name);
         node.is_some_and(|node| {
-            let mut lasting = node.databases.iter().filter(|d| lasts(&d.name));
-            lasting.all(|d| d.archived_txid == d.txid)
+            let mut databases = node.databases.iter();
+            databases.all(|d| d.archived_txid == d.txid)
         })
+    }
+
+    /// The newest state of every database that is there: what was lost has been noticed, and made good.
+    fn can_be_restored(&self) -> bool {
+        let Some(view) = self.primary().and_then(|id| self.nodes[&id].view()) else {
+            return false;
+        };
+        let Some(node) = view.status().and_then(|status| status.node) else {
+            return false;
+        };
+        node.databases.iter().filter(|d| d.txid > 0).all(|d| {
+            let mut urls = d.archive_urls.iter();
+            let files = urls.next().map(|url| self.store.files(path_of(url)));
+            let plan = plan(&files.unwrap_or_default(), Target::Latest);
+            plan.is_ok_and(|plan| plan.txid().get() == d.txid)
+        })
+    }
+
+    /// Where something is archived, with the name of the database: those that were created again have a place of their own.
+    fn places(&self) -> BTreeSet<(String, String)> {
+        let databases = self.eyes.databases.iter();
+        databases
+            .flat_map(|(id, name)| {
+                let first = format!("{PLACE}/{name}");
+                let own = place::beside(&first, *id);
+                [first, own].map(|path| (name.clone(), path))
+            })
+            .collect()
+    }
+
+    /// False if nothing was there.
+    pub(super) fn lose_files(&mut self, rate: u32) -> bool {
+        let rng = &mut self.rng;
+        let lost = self.store.lose(|_, _| rng.random_range(0..1_000) < rate);
+        self.trace.note(format_args!("archive: {lost} files lost"));
+        self.archive_lost |= lost > 0;
+        if lost > 0 {
+            self.count(StoreFault::Loses(rate).kind());
+            self.watcher.reach(Sometimes::ArchiveLost);
+        }
+        lost > 0
     }
 
     /// The newest state, and some of the others that can be restored.
     fn sample(&mut self, files: &[FileInfo]) -> Vec<Txid> {
-        let newest = files.iter().map(|file| file.key.max).max();
-        let others = files.iter().map(|file| file.key.max);
+        let newest = match self.archive_lost {
+            false => files.iter().map(|file| file.key.max).max(),
+            // Of a database that is gone, nobody has made good what was lost.
+            true => plan(files, Target::Latest).ok().map(|plan| plan.txid()),
+        };
+        let others = restore_points(files).into_iter().map(|point| point.txid);
         let mut sample = others.choose_multiple(&mut self.rng, SAMPLE - 1);
         sample.extend(newest);
         sample.sort_unstable();
@@ -118,6 +212,24 @@ impl World {
     }
 }
 
+/// A merged file since the horizon to whose end no files lead.
+fn lost(files: &[FileInfo], horizon: Timestamp) -> Option<FileKey> {
+    let points: BTreeSet<Txid> = restore_points(files)
+        .iter()
+        .map(|point| point.txid)
+        .collect();
+    let merged = files.iter().filter(|file| file.key.level != Level::ZERO);
+    let mut promised = merged.filter(|file| file.timestamp >= horizon);
+    let lost = promised.find(|file| !points.contains(&file.key.max));
+    lost.map(|file| file.key)
+}
+
+/// The path in the store of an address.
+fn path_of(url: &str) -> &str {
+    let bucket = url.strip_prefix("mem://").unwrap_or(url);
+    bucket.split_once('/').map_or("", |(_, path)| path)
+}
+
 /// Restores a state, checks it with SQLite, and gives its checksum.
 async fn restored(destination: &dyn Destination, txid: Txid, output: &Path) -> Result<u64> {
     let options = RestoreOptions {
@@ -137,26 +249,24 @@ async fn restored(destination: &dyn Destination, txid: Txid, output: &Path) -> R
     Ok(checksum.value().get())
 }
 
-/// Level 0 holds each transaction in exactly one file, but for those that only a snapshot has.
+/// Level 0 holds each transaction in exactly one file, but for those that have gone to higher levels.
 fn gaps_and_overlaps(files: &[FileInfo]) -> (Vec<String>, Vec<String>) {
-    let mut level_zero: Vec<&FileInfo> = files
-        .iter()
-        .filter(|file| file.key.level == Level::ZERO)
-        .collect();
+    let (mut level_zero, higher): (Vec<&FileInfo>, Vec<&FileInfo>) =
+        files.iter().partition(|file| file.key.level == Level::ZERO);
     level_zero.sort_by_key(|file| (file.key.min, file.key.max));
-    let snapshots = files
-        .iter()
-        .filter(|file| file.key.level == Level::SNAPSHOT);
-    let snapshots: Vec<Txid> = snapshots.map(|file| file.key.max).collect();
+    let is_higher = |txid: u64| {
+        let mut higher = higher.iter();
+        higher.any(|file| (file.key.min.get()..=file.key.max.get()).contains(&txid))
+    };
     let (mut gaps, mut overlaps) = (Vec::new(), Vec::new());
     let mut reached = Txid::ZERO;
     for file in level_zero {
-        let (min, next) = (file.key.min, reached.get() + 1);
-        if min.get() < next {
+        let (min, next) = (file.key.min.get(), reached.get() + 1);
+        if min < next {
             overlaps.push(format!("{} holds what is in another file", file.key));
         }
-        if min.get() > next && !snapshots.iter().any(|max| max.get() + 1 == min.get()) {
-            gaps.push(format!("txid {next} to {} are missing", min.get() - 1));
+        if let Some(missing) = (next..min).find(|txid| !is_higher(*txid)) {
+            gaps.push(format!("txid {missing} is missing"));
         }
         reached = reached.max(file.key.max);
     }
@@ -165,8 +275,6 @@ fn gaps_and_overlaps(files: &[FileInfo]) -> (Vec<String>, Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use halite_archive::FileKey;
-
     use super::*;
 
     fn file(level: Level, min: u64, max: u64) -> FileInfo {
@@ -189,5 +297,8 @@ mod tests {
         assert_eq!(found(&[zero(1, 3), zero(3, 6)]), (0, 1));
         let snapshot = file(Level::SNAPSHOT, 1, 4);
         assert_eq!(found(&[zero(1, 3), snapshot, zero(5, 6)]), (0, 0));
+        let merged = file(Level::new(1).unwrap(), 4, 6);
+        assert_eq!(found(&[zero(1, 3), merged, zero(6, 8)]), (0, 0));
+        assert_eq!(found(&[zero(1, 3), merged, zero(8, 8)]), (1, 0));
     }
 }

@@ -8,6 +8,9 @@ use rand::Rng as _;
 
 use super::World;
 use crate::fault::DamageFault;
+use crate::host::WallClock;
+use crate::node;
+use crate::sometimes::Sometimes;
 
 impl World {
     /// False if it is left out.
@@ -21,7 +24,61 @@ impl World {
                 Some(node) => self.damage_pages(node, *bits, *down),
                 None => Ok(false),
             },
+            DamageFault::Keep { who, down } => match self.resolve(*who) {
+                Some(node) => self.keep_disks(node, *down),
+                None => Ok(false),
+            },
+            DamageFault::PutBack { who, down } => match self.expendable(*who) {
+                Some(node) if self.nodes[&node].has_kept() => self.put_back(node, true, *down),
+                _ => Ok(false),
+            },
+            DamageFault::Copy { who, down } => match self.resolve(*who) {
+                Some(node) => self.run_copy(node, *down),
+                None => Ok(false),
+            },
+            DamageFault::NewDisks { who, down } => match self.expendable(*who) {
+                Some(node) => self.put_back(node, false, *down),
+                None => Ok(false),
+            },
         }
+    }
+
+    fn keep_disks(&mut self, node: u64, down: Duration) -> Result<bool> {
+        let crashed = self.crash(node, true, down)?;
+        if crashed {
+            self.nodes[&node].keep_disks()?;
+        }
+        Ok(crashed)
+    }
+
+    /// It makes its calls as the node, from another machine; who calls the node reaches the original.
+    fn run_copy(&mut self, node: u64, down: Duration) -> Result<bool> {
+        let host = node::name_of_copy(node);
+        if self.copies.contains_key(&node) || !self.keep_disks(node, down)? {
+            return Ok(false);
+        }
+        let clock = WallClock::new(self.elapsed_us.clone());
+        let copy = self.nodes[&node].copy(self.rng.random(), clock)?;
+        self.copies.insert(node, copy.clone());
+        self.start_machine(host, copy);
+        self.watcher.reach(Sometimes::CopyStarted);
+        Ok(true)
+    }
+
+    /// To the copy that was `kept`, or to nothing.
+    fn put_back(&mut self, node: u64, kept: bool, down: Duration) -> Result<bool> {
+        let crashed = self.crash(node, true, down)?;
+        if crashed {
+            self.nodes[&node].put_back(kept)?;
+            // Nobody may count on it any more.
+            self.members.set_damaged(node);
+            self.watcher.reach(if kept {
+                Sometimes::DiskPutBack
+            } else {
+                Sometimes::IdUsedAgain
+            });
+        }
+        Ok(crashed)
     }
 
     /// Flips a bit of an entry; if the node goes `down` before, it meets the damage at its next start, else when it reads the entry.

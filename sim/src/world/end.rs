@@ -100,7 +100,7 @@ impl World {
         let planned = |(name, _): &(String, u32)| held.iter().any(|(other, ..)| name == other);
         self.operator.progress().open == 0
             && self.plan.databases.iter().all(planned)
-            && held.iter().all(|(.., trouble)| trouble.is_empty())
+            && is_well(&held)
             && states.iter().all(|state| {
                 position(state) == held && state.applied_index == primary.last_log_index
             })
@@ -172,8 +172,16 @@ impl World {
     }
 }
 
-/// Name, TXID, checksum and trouble of each database.
-fn position(node: &v1::NodeStatus) -> Vec<(String, u64, String, String)> {
+/// Name, TXID, checksum and trouble of each database of a node.
+type Position = Vec<(String, u64, String, String)>;
+
+/// No database is in trouble.
+pub(super) fn is_well(position: &Position) -> bool {
+    position.iter().all(|(.., trouble)| trouble.is_empty())
+}
+
+/// Where the databases of a node are.
+pub(super) fn position(node: &v1::NodeStatus) -> Position {
     let databases = node.databases.iter();
     databases
         .map(|d| {

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 use halite::server::{DatabaseView, TroubleView};
+use halite_proto::v1;
 use tokio::sync::watch;
 
 use super::World;
+use super::end::{is_well, position};
 use crate::episode::{Act, Episode, State, When};
 use crate::fault::{Part, Who};
+use crate::invariant::Seen;
+use crate::sometimes::watcher::says_that_it_hangs;
 
 /// How far an episode is, and what it does that ends with it.
 #[derive(Default)]
@@ -19,6 +23,12 @@ pub(super) struct Stage {
     /// When the scene before came.
     since: Duration,
     cast: BTreeMap<Part, u64>,
+    /// The term in which the parts were given away.
+    cast_term: Option<u64>,
+    /// Nothing but the episode goes on.
+    alone: bool,
+    /// A fault could not come when it was to, as while an operator was at work: what it was to lead to cannot be demanded.
+    pub(super) left_out: bool,
     /// Whether the clients of each database pause.
     quiet: BTreeMap<String, watch::Sender<bool>>,
 }
@@ -27,6 +37,7 @@ impl Stage {
     pub(super) fn new(episode: Option<Episode>, databases: &[(String, u32)]) -> Self {
         let mut episode = episode;
         let since = episode.as_ref().map_or(Duration::ZERO, |e| e.at);
+        let alone = episode.as_ref().is_some_and(|e| e.alone);
         if let Some(episode) = &mut episode {
             episode.scenes.reverse();
         }
@@ -35,6 +46,9 @@ impl Stage {
             episode,
             since,
             cast: BTreeMap::new(),
+            cast_term: None,
+            left_out: false,
+            alone,
             quiet: databases.iter().map(quiet).collect(),
         }
     }
@@ -123,10 +137,15 @@ impl World {
                 let name = &self.plan.databases[*database].0;
                 self.stage.quiet[name].send_replace(*quiet);
             }
+            Act::QuietAll(quiet) => {
+                for told in self.stage.quiet.values() {
+                    told.send_replace(*quiet);
+                }
+            }
             Act::Mend(who) => {
                 if let Some(node) = self.resolve(*who) {
                     self.nodes[&node].file_faults.set(None, None);
-                    self.nodes[&node].log_faults.set(None);
+                    self.nodes[&node].set_log_fault(None);
                 }
             }
             Act::Start(who) => {
@@ -135,6 +154,11 @@ impl World {
                 }
             }
             Act::Reconnect => self.heal_network(),
+            Act::Demand(state) => {
+                if self.stage.alone && !self.stage.left_out && !self.is_so(state) {
+                    self.violated("liveness", format!("it has to be so now: {state:?}"));
+                }
+            }
         }
         Ok(())
     }
@@ -144,12 +168,17 @@ impl World {
             return;
         };
         let others: Vec<u64> = self.followers_of(lead);
+        self.stage.cast_term = self.primary_term(lead);
         self.stage.cast = [Part::Lead, Part::First, Part::Second]
             .into_iter()
             .zip([lead].into_iter().chain(others))
             .collect();
         self.trace
             .note(format_args!("EPISODE cast {:?}", self.stage.cast));
+    }
+
+    fn primary_term(&self, node: u64) -> Option<u64> {
+        self.nodes.get(&node)?.view()?.primary_term()
     }
 
     /// Voters of the beginning that run beside the primary.
@@ -200,6 +229,38 @@ impl World {
             State::DiffNotCheckpointed(who) => any_database(who, &|d| {
                 d.trouble.is_none() && d.checkpoint_done < d.checkpoint_target
             }),
+            State::LeadsOn(who) => self.resolve(*who).is_some_and(|id| {
+                self.primary() == Some(id) && self.primary_term(id) == self.stage.cast_term
+            }),
+            State::HasVoted(who) => node(who).is_some_and(|seen| {
+                let (term, candidate, _) = seen.log.ends.vote;
+                self.stage.cast_term.is_some_and(|cast| term > cast) && candidate != seen.node
+            }),
+            State::TakesNoPart(who) => {
+                // One that has just started and holds neither an entry nor a vote has taken no part yet.
+                let blank = |seen: &Seen| seen.log.ends.end == 0 && seen.log.ends.vote.0 == 0;
+                node(who).is_none_or(|seen| seen.status.role() == v1::Role::Stopped || blank(seen))
+            }
+            State::IsWell(who) => node(who).is_some_and(|seen| is_well(&position(&seen.status))),
+            State::HoldsAll(who) => {
+                let primary = self.primary();
+                let primary = self.seen.iter().find(|seen| Some(seen.node) == primary);
+                match (node(who), primary) {
+                    (Some(seen), Some(primary)) => {
+                        let held = position(&seen.status);
+                        held == position(&primary.status) && is_well(&held)
+                    }
+                    _ => false,
+                }
+            }
+            State::CopyTakesNoPart(who) => self.resolve(*who).is_some_and(|id| {
+                let copy = self.copies.get(&id).filter(|copy| copy.lives() > 0);
+                copy.is_some_and(|copy| {
+                    let status = copy.view().and_then(|view| view.status()?.node);
+                    status.is_none_or(|node| node.role() == v1::Role::Stopped)
+                })
+            }),
+            State::SaysThatItHangs(who) => node(who).is_some_and(says_that_it_hangs),
             State::TailReplaced(who) => {
                 node(who).is_some_and(|seen| seen.log.appended.iter().any(|entry| entry.replaces))
             }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::World;
 use super::network::NextFlap;
-use crate::fault::{Fault, Who};
+use crate::fault::{Fault, StoreFault, Who};
 use crate::sometimes::Sometimes;
 
 /// What is to be done later.
@@ -51,6 +51,7 @@ impl World {
             }
         } else {
             self.trace.note(format_args!("left out"));
+            self.stage.left_out = true;
         }
         Ok(())
     }
@@ -84,7 +85,7 @@ impl World {
                 .is_some_and(|node| self.restart(node, *down))),
             Fault::Network(fault) => Ok(self.begin_network(fault)),
             Fault::LogDisk { who, fault, lasts } => Ok(self.resolve(*who).is_some_and(|node| {
-                self.nodes[&node].log_faults.set(Some(*fault));
+                self.nodes[&node].set_log_fault(Some(*fault));
                 let number = self.next_number();
                 self.log_disk_faults.insert(node, number);
                 self.later(*lasts, Later::EndLogDisk(node, number));
@@ -103,6 +104,10 @@ impl World {
                 self.later(*lasts, Later::EndFileDisk(node, number));
                 true
             })),
+            Fault::Store {
+                fault: StoreFault::Loses(rate),
+                ..
+            } => Ok(self.lose_files(*rate)),
             Fault::Store { fault, lasts } => {
                 self.store_faults.set(Some(*fault));
                 self.store_fault = self.next_number();
@@ -176,7 +181,7 @@ impl World {
         self.heal_network();
         self.store_faults.set(None);
         for node in self.nodes.values() {
-            node.log_faults.set(None);
+            node.set_log_fault(None);
             node.file_faults.set(None, None);
             node.file_faults.cut_after(None);
         }
@@ -190,7 +195,7 @@ impl World {
             Later::EndLogDisk(node, number) => {
                 // Unless another one has taken its place.
                 if self.log_disk_faults.get(&node) == Some(&number) {
-                    self.nodes[&node].log_faults.set(None);
+                    self.nodes[&node].set_log_fault(None);
                     self.trace.note(format_args!("log disk of n{node} is well"));
                 }
             }

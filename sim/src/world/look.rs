@@ -86,11 +86,13 @@ fn see(node: &Node, eyes: &mut Eyes) -> Option<Seen> {
     eyes.databases.extend(names);
     Some(Seen {
         databases,
+        page_diffs: view.page_diffs(),
         node: node.id,
         start,
         primary_term: view.primary_term(),
         damaged: node.is_damaged(),
         log_damaged: node.log_is_damaged(),
+        disks_are_others: node.disks_are_others(),
         status,
         topology,
         committed,

@@ -38,6 +38,7 @@ impl World {
             // One that was asked to stop may not have come to it yet.
             if !self.is_running(node) {
                 self.starts.remove(&node);
+                self.give_program(node);
                 self.trace.note(format_args!("n{node} starts"));
                 self.sim.bounce(node::name(node));
             }
@@ -151,6 +152,7 @@ impl World {
             .collect();
         for (node, why) in exits {
             self.trace.note(format_args!("n{node} ended: {why}"));
+            self.programs.note_exit(node, &why);
             if why != "stopped" && !self.starts.contains_key(&node) {
                 self.start_after(node, STARTED_AGAIN_AFTER);
             }

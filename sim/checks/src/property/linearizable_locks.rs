@@ -1,6 +1,6 @@
 //! What was done to each lock, and what was found out about it without changing it, can be put into one order that respects real time.
 //!
-//! The search of [`wgl`](crate::wgl) over what was answered, with the nodes in the end as last to look. A search that reaches its bound finds
+//! The search of [`wgl`] over what was answered, with the nodes in the end as last to look. A search that reaches its bound finds
 //! nothing.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! Increments and linearizable reads of each register can be put into one order that respects real time.
 //!
-//! The search of [`wgl`](crate::wgl) over what was answered, with the nodes in the end as last readers. It asks the same as
+//! The search of [`wgl`] over what was answered, with the nodes in the end as last readers. It asks the same as
 //! [`linearizable`](super::linearizable) without trusting that values tell positions. A search that reaches its bound finds nothing.
 
 use std::collections::BTreeMap;

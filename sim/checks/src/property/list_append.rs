@@ -2,7 +2,7 @@
 //!
 //! After Elle (Kingsbury and Alvaro, 2020): a list that only grows tells its own history, so from what was read the order of all
 //! appends follows, and from it which transaction must have come before which. There is a serial order if and only if that relation
-//! has no cycle. What needs no order is looked at first: [`versions`] finds values that nobody may read and lists that do not agree.
+//! has no cycle. What needs no order is looked at first: `versions` finds values that nobody may read and lists that do not agree.
 //!
 //! | edge | from | to |
 //! |---|---|---|
