@@ -1,4 +1,4 @@
-//! Files that were damaged while their node was down.
+//! Files that were damaged, most of them while their node was down.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -9,7 +9,7 @@ use halite_client::{Role, params};
 use halite_tests::cluster::{PATIENCE, TestCluster};
 use halite_tests::pages::Pages;
 use halite_tests::scratch::{Scratch, Weight, run};
-use halite_tests::wait;
+use halite_tests::{program, wait};
 
 const ROWS: i64 = 300;
 
@@ -152,7 +152,93 @@ fn a_deleted_wal_loses_nothing() {
     });
 }
 
+#[test]
+fn files_removed_under_a_running_node_are_told_and_come_back_with_it() {
+    run("removed-files", Weight::Light, async |scratch| {
+        let mut cluster = filled(scratch).await?;
+        let node = cluster.follower().await?;
+        let addr = cluster.local.node(node).addr.clone();
+        for suffix in ["-wal", "-shm"] {
+            let mut file = cluster.file(node, "app").into_os_string();
+            file.push(suffix);
+            std::fs::remove_file(PathBuf::from(file))?;
+        }
+        let told = "app.db-shm, app.db-wal was removed";
+        wait::until("status says so", PATIENCE, async || {
+            let status = cluster.database_status(node, "app").await;
+            match status.map_err(|e| e.to_string())?.notice {
+                notice if notice.starts_with(told) => Ok(()),
+                notice => Err(notice),
+            }
+        })
+        .await?;
+        let shown = program::run(["status", "--addr", &addr])?;
+        let text = program::text(&shown);
+        ensure!(text.contains(told), "{text}");
+        let log = cluster.log_of(node)?;
+        ensure!(log.matches(told).count() == 1, "{log}");
+        // Nobody lacks anything, and the next start has all files again.
+        cluster.kill(node)?;
+        cluster.restart(node)?;
+        intact(&cluster).await?;
+        let status = cluster.database_status(node, "app").await?;
+        ensure!(status.notice.is_empty(), "{}", status.notice);
+        Ok(())
+    });
+}
+
 /// Files of the node's log store with this ending that hold anything.
+/// Every row, without what [`damage_under_way`] appends.
+async fn rows(cluster: &TestCluster, marked: &str) -> Result<Vec<(i64, String)>> {
+    let app = cluster.ops().database("app");
+    let rows = app.query("SELECT a, hex(b) FROM t ORDER BY a", ()).await?;
+    let rows = rows.iter().map(|row| {
+        let hex: String = row.get(1)?;
+        let whole = hex.strip_suffix(marked).context("the mark")?;
+        Ok((row.get(0)?, whole.to_owned()))
+    });
+    rows.collect()
+}
+
+/// A node whose file is damaged while it runs leads next, and is asked to change every row.
+fn damage_under_way(name: &str, damage: impl FnOnce(&Path) -> Result<()>) {
+    run(name, Weight::Light, async |scratch| {
+        let cluster = filled(scratch).await?;
+        let before = rows(&cluster, "").await?;
+        let node = cluster.follower().await?;
+        damage(&cluster.file(node, "app"))?;
+        let admin = cluster.ops().admin();
+        admin.transfer_leadership(Some(node)).await?;
+        let app = cluster.ops().database("app");
+        app.execute("UPDATE t SET b = b || x'77'", ()).await?;
+        ensure!(rows(&cluster, "77").await? == before, "rows have changed");
+        wait::until("it is repaired", PATIENCE, async || {
+            let said = cluster.log_of(node).map_err(|e| e.to_string())?;
+            let repaired = said.contains("needs repair") && said.contains("repaired");
+            repaired.then_some(()).ok_or(said)
+        })
+        .await?;
+        intact(&cluster).await
+    });
+}
+
+#[test]
+fn bits_flipped_under_a_running_node_never_spread() {
+    damage_under_way("flip-running", |file| {
+        let pages = std::fs::metadata(file)?.len() / 4096;
+        // In the middle of what is stored, where SQLite has nothing to check.
+        (3..pages).try_for_each(|page| flip(file, page * 4096 + 1500))
+    });
+}
+
+#[test]
+fn a_file_cut_short_under_a_running_node_loses_nothing() {
+    damage_under_way("cut-running", |file| {
+        let bytes = std::fs::metadata(file)?.len() / 4096 / 2 * 4096;
+        Ok(File::options().write(true).open(file)?.set_len(bytes)?)
+    });
+}
+
 fn log_files(cluster: &TestCluster, node: u64, ending: &str) -> Result<Vec<PathBuf>> {
     let mut dirs = vec![log_dir(cluster, node)];
     let mut found = Vec::new();

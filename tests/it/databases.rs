@@ -5,7 +5,47 @@ use halite_client::{ErrorKind, params};
 use halite_tests::cluster::{PATIENCE, TestCluster};
 use halite_tests::load::{Load, LoadOptions};
 use halite_tests::scratch::{Weight, run};
-use halite_tests::wait;
+use halite_tests::{program, stock, wait};
+
+#[test]
+fn one_rule_for_names_whoever_names_a_database() {
+    run("names", Weight::Light, async |scratch| {
+        let cluster = TestCluster::start(scratch, |options| options.nodes = 1).await?;
+        let addr = cluster.local.node(1).addr.clone();
+        let file = scratch.join("file.db");
+        ensure!(stock::try_write(&file, "CREATE TABLE t (a)")?.is_none());
+        let file = file.display().to_string();
+        let longest = "n".repeat(64);
+        let admin = cluster.ops().admin();
+        ensure!(admin.create_database(&longest, 0, false).await?);
+        for bad in [&format!("{longest}n"), ".hidden", "-dash", "a/b", "é"] {
+            let by_api = admin.create_database(bad, 0, false).await;
+            let mut told = vec![
+                by_api
+                    .err()
+                    .map(|error| error.to_string())
+                    .unwrap_or_default(),
+            ];
+            let config = scratch.join("bad.yml");
+            std::fs::write(&config, format!("dbs:\n  - {{name: \"{bad}\"}}\n"))?;
+            let config = config.display().to_string();
+            let name = format!("--db={bad}");
+            for args in [
+                &["--addr", &addr, "db", "create", "--", bad][..],
+                &["--addr", &addr, "import", &file, &name],
+                &["serve", "--check", "--config", &config],
+            ] {
+                let ended = program::run(args)?;
+                ensure!(!ended.status.success(), "{args:?}");
+                told.push(program::text(&ended));
+            }
+            for told in told {
+                ensure!(told.contains("1 to 64 letters, digits"), "{bad}: {told}");
+            }
+        }
+        Ok(())
+    });
+}
 
 const PAGE_SIZES: [u32; 4] = [512, 4096, 8192, 65536];
 

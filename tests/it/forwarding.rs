@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use halite_client::{ErrorKind, ReadLevel};
+use halite_proto::v1;
 use halite_tests::cluster::{PATIENCE, TestCluster};
 use halite_tests::direct::DirectNode;
 use halite_tests::scratch::{Scratch, Weight, run};
@@ -68,7 +69,7 @@ async fn all_there(cluster: &TestCluster, last: i64) -> Result<()> {
     for id in cluster.ids() {
         let mut node = DirectNode::new(&cluster.local.node(id).addr, PATIENCE)?;
         let sql = "SELECT count(*), count(DISTINCT a), min(a), max(a) FROM t";
-        let level = halite_proto::v1::ReadLevel::Linearizable;
+        let level = v1::ReadLevel::Linearizable;
         let found = node.integers("app", sql, &[], level).await?;
         ensure!(found == [[last, last, 1, last]], "node {id} has {found:?}");
     }
@@ -203,5 +204,41 @@ fn an_idle_stream_holds_no_place_at_the_primary() {
             }
         }
         all_there(&cluster, written).await
+    });
+}
+
+/// What a node says of a call that it cannot carry out.
+fn refusal(error: &anyhow::Error) -> Result<v1::Error> {
+    let status = error.downcast_ref::<tonic::Status>();
+    let said = status.and_then(halite_proto::error_detail::from_status);
+    said.with_context(|| format!("a node that says why, not {error:#}"))
+}
+
+#[test]
+fn a_write_that_cannot_be_handed_on_is_told_as_one_that_was_not_sent() {
+    run("unsent", Weight::Light, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        let app = cluster.ops().database("app");
+        app.execute("CREATE TABLE t (a UNIQUE)", ()).await?;
+        cluster.settle("app").await?;
+        let (primary, others) = cluster.roles().await?;
+        let mut node = DirectNode::new(&cluster.local.node(others[0]).addr, PATIENCE)?;
+        // Connected, but not to the primary by way of it.
+        let level = v1::ReadLevel::Local;
+        node.integers("app", "SELECT count(*) FROM t", &[], level)
+            .await?;
+        cluster.kill(others[1])?;
+        cluster.kill(primary)?;
+        // With nobody to elect it knows the dead primary for as long as it likes.
+        let error = node.execute("app", "INSERT INTO t VALUES (1)").await;
+        let said = refusal(&error.err().context("it was written")?)?;
+        ensure!(said.code() == v1::ErrorCode::Unavailable, "{said:?}");
+        ensure!(said.message.contains("nothing was sent to it"), "{said:?}");
+        let pipelined = node
+            .pipelined("app", &["INSERT INTO t VALUES (2)".to_owned()])
+            .await;
+        let said = format!("{:#}", pipelined.err().context("it was written")?);
+        ensure!(said.contains("nothing was sent to it"), "{said}");
+        Ok(())
     });
 }

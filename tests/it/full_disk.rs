@@ -13,7 +13,7 @@ use halite_tests::direct::DirectNode;
 use halite_tests::disk::SmallDisk;
 use halite_tests::load::{Load, LoadOptions};
 use halite_tests::scratch::{Weight, run};
-use halite_tests::{stock, wait};
+use halite_tests::{program, stock, wait};
 
 const ROWS_BEFORE: i64 = 20;
 
@@ -35,6 +35,8 @@ fn full_disk(name: &str, of_primary: bool) {
         }
 
         let ballast = disk.fill()?;
+        // It says so, whatever of it fails first, as long as there is no room.
+        says_in_status(&cluster, 2, "full").await?;
         // A write may fail for the reason, until another node leads; none that was acknowledged may be missing later.
         let mut kept = ROWS_BEFORE;
         wait::until(
@@ -64,6 +66,11 @@ fn full_disk(name: &str, of_primary: bool) {
         .await?;
         kept += 1;
 
+        says_in_status(&cluster, 2, "full").await?;
+        let mut node = DirectNode::new(&cluster.local.node(2).addr, Duration::from_secs(2))?;
+        let count = "SELECT count(*) FROM t";
+        let rows = node.integers("app", count, &[], ReadLevel::Local).await;
+        ensure!(rows.context("a local read")?[0][0] >= ROWS_BEFORE);
         std::fs::remove_file(ballast)?;
         cluster
             .primary()
@@ -85,6 +92,17 @@ fn a_follower_with_a_full_disk_holds_nobody_up_and_recovers() {
 #[test]
 fn a_primary_with_a_full_disk_makes_room_for_another_and_recovers() {
     full_disk("full-primary", true);
+}
+
+/// Waits until `halite status`, asked of this node alone, says so.
+async fn says_in_status(cluster: &TestCluster, id: u64, words: &str) -> Result<()> {
+    let addr = &cluster.local.node(id).addr;
+    wait::until("`halite status` says so", PATIENCE, async || {
+        let output = program::run(["status", "--addr", addr]).map_err(|e| e.to_string())?;
+        let said = program::text(&output);
+        said.contains(words).then_some(()).ok_or(said)
+    })
+    .await
 }
 
 /// Reads from a node's own file, through the node and through `sqlite3`.

@@ -10,7 +10,7 @@ use halite_tests::scratch::{Weight, run};
 /// How long the load runs before anything happens to it.
 const WARM_UP: i64 = 200;
 
-async fn loaded(cluster: &TestCluster, seed: u64) -> Result<Load> {
+pub(super) async fn loaded(cluster: &TestCluster, seed: u64) -> Result<Load> {
     let options = LoadOptions {
         // An interactive transaction belongs to its node and ends with it; everything else has to go through.
         interactive_percent: 0,
@@ -21,7 +21,7 @@ async fn loaded(cluster: &TestCluster, seed: u64) -> Result<Load> {
     Ok(load)
 }
 
-async fn all_served(cluster: &TestCluster, load: &mut Load) -> Result<()> {
+pub(super) async fn all_served(cluster: &TestCluster, load: &mut Load) -> Result<()> {
     {
         let _paused = load.pause().await;
         let primary = cluster.primary().await?;
@@ -60,6 +60,23 @@ fn a_primary_that_is_told_to_stop_fails_no_request_and_ends_after_another_leads(
             cluster.settle_under_load().await?;
         }
         all_served(&cluster, &mut load).await
+    });
+}
+
+#[test]
+fn a_follower_that_nobody_asks_for_anything_waits_for_no_call_when_it_stops() {
+    run("stop-follower", Weight::Light, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        let (_, followers) = cluster.roles().await?;
+        for follower in followers {
+            let ended = cluster.local.terminate(follower, PATIENCE)?;
+            ensure!(ended.success(), "it ended with {ended}");
+            let said = cluster.log_of(follower)?;
+            ensure!(!said.contains("calls were still under way"), "{said}");
+            cluster.restart(follower)?;
+            cluster.primary().await?;
+        }
+        Ok(())
     });
 }
 

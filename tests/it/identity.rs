@@ -64,6 +64,32 @@ fn a_node_configured_for_another_cluster_refuses_to_start_among_strangers() {
 }
 
 #[test]
+fn a_node_that_the_members_look_for_elsewhere_says_so_and_goes_on() {
+    run("misplaced", Weight::Light, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        insert(&cluster, 1).await?;
+        let known = cluster.local.node(3).addr.clone();
+        cluster.kill(3)?;
+        let elsewhere = "127.0.0.1:1";
+        configure(&cluster, 3, |config| {
+            let config = config.replace(&known, elsewhere);
+            config.replace(&format!("listen: {elsewhere}"), &format!("listen: {known}"))
+        })?;
+        cluster.restart(3)?;
+        let told = format!("the members reach this node at {known}, and it advertises {elsewhere}");
+        cluster.says(3, &told).await?;
+        let ignored = format!("ignored=3@{elsewhere}");
+        cluster.says(3, &ignored).await?;
+        let status = program::run(["--addr", &known, "status"])?;
+        let said = program::text(&status);
+        ensure!(said.contains(&told) && !status.status.success(), "{said}");
+        insert(&cluster, 2).await?;
+        cluster.check_same("app").await?;
+        Ok(())
+    });
+}
+
+#[test]
 fn a_node_of_another_cluster_of_the_same_name_is_neither_added_nor_listened_to() {
     run("foreign-id", Weight::Light, async |scratch| {
         let mut cluster = TestCluster::start(scratch, |_| {}).await?;

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use halite_client::{ErrorKind, ReadLevel};
 use halite_tests::cluster::TestCluster;
+use halite_tests::program;
 use halite_tests::scratch::{Weight, run};
 
 const TOO_BIG: i32 = 18;
@@ -13,10 +14,7 @@ const GROWTH_MAX_KIB: u64 = 128 << 10;
 fn peaks(cluster: &TestCluster) -> Result<Vec<u64>> {
     let peak = |id| {
         let pid = cluster.local.pid(id).context("the node runs")?;
-        let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.context("no peak")?.trim().trim_end_matches(" kB");
-        Ok(kib.parse()?)
+        program::peak_memory_kib(pid.as_raw_nonzero().get().cast_unsigned())
     };
     cluster.ids().into_iter().map(peak).collect()
 }

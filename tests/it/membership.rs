@@ -38,6 +38,43 @@ fn a_blank_node_joins_under_load_catches_up_votes_and_leads() {
     });
 }
 
+/// A node says that it was removed, in its status and in its log from `from` on, and not that it waits to be added.
+async fn removed_says_so(cluster: &TestCluster, id: u64, from: usize) -> Result<()> {
+    wait::until("the removed node says so", PATIENCE, async || {
+        let said = |error: anyhow::Error| format!("{error:#}");
+        let trouble = cluster.node_status(id).await.map_err(said)?.trouble;
+        let log = cluster.log_of(id).map_err(said)?[from..].to_owned();
+        let removed = |text: &str| text.contains("this node was removed from the cluster");
+        match removed(&trouble) && removed(&log) {
+            true => Ok(()),
+            false => Err(format!("status: {trouble:?}, log: {log}")),
+        }
+    })
+    .await?;
+    let log = &cluster.log_of(id)?[from..];
+    ensure!(from == 0 || !log.contains("waiting to be added"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn a_member_that_starts_again_does_not_wait_to_be_added() {
+    run("started-again", Weight::Light, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |options| options.nodes = 1).await?;
+        cluster.join(2).await?;
+        cluster.settle("app").await?;
+        ensure!(cluster.log_of(2)?.contains("waiting to be added"));
+        for _ in 0..2 {
+            let said_before = cluster.log_of(2)?.len();
+            cluster.kill(2)?;
+            cluster.restart(2)?;
+            cluster.settle("app").await?;
+            let log = &cluster.log_of(2)?[said_before..];
+            ensure!(!log.contains("waiting to be added"), "{log}");
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn a_removed_node_stops_serving_and_disturbs_nobody() {
     run("removed", Weight::Light, async |scratch| {
@@ -82,10 +119,13 @@ fn a_removed_node_stops_serving_and_disturbs_nobody() {
             )
             .await;
         ensure!(refused.is_err(), "a removed node serves reads: {refused:?}");
+        removed_says_so(&cluster, 4, 0).await?;
 
         // Restarted, it knows from its own disk that it was a voter once; it must not force an election.
         cluster.kill(4)?;
+        let said_before = cluster.log_of(4)?.len();
         cluster.restart(4)?;
+        removed_says_so(&cluster, 4, said_before).await?;
         for row in 0..200 {
             app.execute("INSERT INTO t VALUES (?1)", params![row])
                 .await?;
@@ -414,8 +454,73 @@ fn a_peer_that_is_behind_does_not_shut_out_a_node_that_was_added_again() {
         app.execute("INSERT INTO t VALUES (1)", ()).await?;
         // The one that is behind wakes up, and follows the node that it knows as removed.
         cluster.thaw(2)?;
+        cluster
+            .says(2, "this process could not run when it had to")
+            .await?;
         ensure!(cluster.primary().await? == 4);
         cluster.check_same("app").await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn clients_that_know_only_nodes_that_were_removed_find_the_cluster() {
+    run("removed-seeds", Weight::Light, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        let app = cluster.ops().database("app");
+        app.execute("CREATE TABLE t (a)", ()).await?;
+        let addresses: Vec<String> = [1, 2, 3]
+            .map(|id| cluster.local.node(id).addr.clone())
+            .into();
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            clients.push(Client::connect(addresses.clone()).await?);
+        }
+        let (_, others) = cluster.roles().await?;
+        // It sleeps through all that follows: it knows of none of the new members.
+        let asleep = others[0];
+        cluster.kill(asleep)?;
+        let admin = cluster.ops().admin();
+        for (new, old) in [(4, vec![asleep]), (5, vec![])] {
+            cluster.join(new).await?;
+            cluster.promote(new).await?;
+            for id in old {
+                admin.remove_member(id).await?;
+            }
+        }
+        admin.transfer_leadership(Some(4)).await?;
+        for id in (1..=3).filter(|id| *id != asleep) {
+            admin.remove_member(id).await?;
+        }
+        cluster.restart(asleep)?;
+        for id in 1..=3 {
+            wait::until(
+                "it is told that it was removed",
+                PATIENCE,
+                async || match cluster.node_status(id).await.map(|s| s.role()) {
+                    Ok(Role::Removed) => Ok(()),
+                    other => Err(format!("node {id}: {other:?}")),
+                },
+            )
+            .await?;
+        }
+        for _ in 0..8 {
+            clients.push(Client::connect(addresses.clone()).await?);
+        }
+        for (n, client) in clients.iter().enumerate() {
+            let app = client.database("app");
+            let n = i64::try_from(n)?;
+            for _ in 0..3 {
+                app.execute("INSERT INTO t VALUES (?)", params![n])
+                    .await
+                    .with_context(|| format!("client {n} writes"))?;
+                let rows = app
+                    .query("SELECT count(*) FROM t WHERE a = ?", params![n])
+                    .await
+                    .with_context(|| format!("client {n} reads"))?;
+                ensure!(rows.len() == 1);
+            }
+        }
         Ok(())
     });
 }

@@ -171,6 +171,18 @@ fn packets_that_vanish_in_one_direction_move_the_primary() {
 }
 
 #[test]
+fn a_primary_whose_large_packets_vanish_makes_room() {
+    run("netns-large", 45, async |mut net| {
+        let old = net.cluster.primary().await?;
+        // Its heartbeats pass: nobody misses it.
+        net.network.lose_large(old, 400)?;
+        net.others_take_over(old).await?;
+        net.load.verify(&net.cluster).await.context("meanwhile")?;
+        net.end().await
+    });
+}
+
+#[test]
 fn a_network_that_loses_and_delays_packets_keeps_every_promise() {
     run("netns-loss", 44, async |mut net| {
         net.network.lose(5)?;

@@ -4,13 +4,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use halite_client::{Client, Role, params};
+use halite_client::{Client, ReadLevel, Role, params};
 use halite_tests::cluster::{PATIENCE, TestCluster};
 use halite_tests::files::copy_dir;
 use halite_tests::scratch::{Scratch, Weight, run};
 use halite_tests::{program, stock, wait};
 
 use super::identity::{configure, joining};
+
+/// Tries after which a call that nobody could serve has met every node.
+const RETRIES: u64 = 20;
 
 async fn insert(client: &Client, values: std::ops::Range<i64>) -> Result<()> {
     let app = client.database("app");
@@ -54,6 +57,18 @@ async fn stopped(cluster: &TestCluster, id: u64) -> Result<String> {
     .await
 }
 
+/// A follower that was put back to an old copy of its disk, and says why it takes no part.
+async fn roll_back(scratch: &Scratch, cluster: &mut TestCluster) -> Result<(u64, String)> {
+    insert(cluster.ops(), 0..10).await?;
+    let id = cluster.follower().await?;
+    let copy = copy_disk(scratch, cluster, id).await?;
+    insert(cluster.ops(), 10..40).await?;
+    cluster.settle("app").await?;
+    put_back(cluster, id, &copy)?;
+    cluster.restart(id)?;
+    Ok((id, stopped(cluster, id).await?))
+}
+
 /// What `halite status` shows of all nodes.
 fn shown(cluster: &TestCluster) -> Result<String> {
     let addrs = cluster.local.addrs().join(",");
@@ -85,14 +100,7 @@ async fn mend(cluster: &mut TestCluster, id: u64) -> Result<()> {
 fn a_node_put_back_to_an_old_disk_is_refused_by_name_until_it_is_added_again() {
     run("rolled-back", Weight::Light, async |scratch| {
         let mut cluster = TestCluster::start(scratch, |_| {}).await?;
-        insert(cluster.ops(), 0..10).await?;
-        let id = cluster.follower().await?;
-        let copy = copy_disk(scratch, &mut cluster, id).await?;
-        insert(cluster.ops(), 10..40).await?;
-        cluster.settle("app").await?;
-        put_back(&mut cluster, id, &copy)?;
-        cluster.restart(id)?;
-        let why = stopped(&cluster, id).await?;
+        let (id, why) = roll_back(scratch, &mut cluster).await?;
         ensure!(why.contains("Never roll a node back"), "{why}");
         ensure!(cluster.log_of(id)?.contains("stops taking part"));
         let seen = shown(&cluster)?;
@@ -169,6 +177,60 @@ fn a_history_that_parted_stops_the_node_that_holds_more_and_nothing_is_thrown_aw
         let orphan = file.with_file_name("app.db.orphan-1");
         let kept = stock::read(&orphan, "SELECT count(*) FROM t").context("the orphan")?;
         ensure!(kept == ["30"], "the orphan holds {kept:?} rows");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_node_that_takes_no_part_ends_no_call_while_a_primary_can_be_waited_for() {
+    run("waited-for", Weight::Light, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        let (stopped_one, _) = roll_back(scratch, &mut cluster).await?;
+        let addrs = cluster.local.addrs();
+        let known_before = Client::connect(addrs.clone()).await?;
+        let levels = [
+            ReadLevel::Linearizable,
+            ReadLevel::Session,
+            ReadLevel::Local,
+        ];
+        // Two of three are left, and one of the two goes: nobody leads until it is back.
+        for victim in (1..=3).filter(|id| *id != stopped_one) {
+            cluster.kill(victim)?;
+            let fresh = Client::connect(addrs.clone()).await?;
+            let asked_before = known_before.stats().retries;
+            let mut calls = Vec::new();
+            for client in [&known_before, &fresh] {
+                for level in levels {
+                    let app = client.database("app").with_level(level);
+                    calls.push(tokio::spawn(async move {
+                        app.query("SELECT a FROM t", ()).await.map(drop)
+                    }));
+                }
+                let app = client.database("app");
+                calls.push(tokio::spawn(async move {
+                    app.execute("INSERT INTO t VALUES (1)", ()).await.map(drop)
+                }));
+            }
+            wait::until(
+                "everybody was asked again and again",
+                PATIENCE,
+                async || {
+                    let since = known_before.stats().retries - asked_before;
+                    let retries = [since, fresh.stats().retries];
+                    if retries.iter().all(|count| *count >= RETRIES) {
+                        return Ok(());
+                    }
+                    let ended = calls.iter().filter(|call| call.is_finished()).count();
+                    Err(format!("retries={retries:?}, {ended} calls have ended"))
+                },
+            )
+            .await?;
+            cluster.restart(victim)?;
+            for (n, call) in calls.into_iter().enumerate() {
+                call.await?
+                    .with_context(|| format!("call {n}, node {victim} gone"))?;
+            }
+        }
         Ok(())
     });
 }

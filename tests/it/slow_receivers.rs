@@ -17,6 +17,8 @@ use tonic::transport::{Channel, Endpoint};
 
 /// More than a node has reader threads.
 const READERS: usize = 40;
+/// Readers that take their first rows and no more.
+const STALLED: u64 = 150;
 /// More than a node serves exports.
 const STREAMS: usize = 24;
 /// Some hundred MiB.
@@ -137,6 +139,56 @@ fn a_read_whose_rows_are_not_taken_is_ended_with_these_words() {
         };
         let error = halite_proto::error_detail::from_status(&error).context("no detail")?;
         ensure!(error.code() == v1::ErrorCode::DeadlineExceeded, "{error:?}");
+        Ok(())
+    });
+}
+
+/// What a process has in memory, in MiB.
+fn resident_mib(pid: impl std::fmt::Display) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    Ok(kib.context("no resident memory")?.parse::<u64>()? / 1024)
+}
+
+#[test]
+fn readers_that_stall_cost_a_node_little_memory_each() {
+    run("stalled-memory", Weight::Heavy, async |scratch| {
+        let cluster = TestCluster::start(scratch, |_| {}).await?;
+        let app = cluster.ops().database("app");
+        app.execute("CREATE TABLE t (a, b)", ()).await?;
+        // Small rows, which take much more in memory than in a message, and many pages.
+        let many = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 200000) INSERT INTO t SELECT x, 'some text' FROM n";
+        app.with_timeout(PATIENCE).execute(many, ()).await?;
+        cluster.settle("app").await?;
+        let id = cluster.follower().await?;
+        let pid = cluster.local.pid(id).context("the node runs")?;
+        let pid = pid.as_raw_nonzero();
+        let before = resident_mib(pid)?;
+        let mut streams = Vec::new();
+        for _ in 0..STALLED {
+            let request = v1::QueryRequest {
+                database: "app".to_owned(),
+                statement: Some(v1::Statement {
+                    sql: "SELECT a, b FROM t ORDER BY rowid".to_owned(),
+                    ..v1::Statement::default()
+                }),
+                level: v1::ReadLevel::Local.into(),
+                timeout_ms: 600_000,
+                ..v1::QueryRequest::default()
+            };
+            let mut node = HaliteClient::new(channel(&cluster, id)?);
+            let mut rows = node.query(request).await?.into_inner();
+            // One that is ended, since too many wait, holds what it was given as well.
+            drop(rows.message().await);
+            streams.push(rows);
+        }
+        let with = resident_mib(pid)?;
+        eprintln!("{before} MiB before, {with} MiB with {STALLED} readers that stall");
+        ensure!(
+            with < before + STALLED,
+            "{before} MiB before, {with} MiB with {STALLED} readers that stall"
+        );
         Ok(())
     });
 }

@@ -239,3 +239,85 @@ async fn write_and_compare(cluster: &TestCluster) -> Result<()> {
     cluster.check_same("app").await?;
     Ok(())
 }
+
+#[test]
+fn a_first_member_names_those_that_it_waits_for() {
+    run("waits-for", Weight::Light, async |scratch| {
+        let (own, other) = (free_addr()?, free_addr()?);
+        let config = |id: u64, addr: &str| -> Result<String> {
+            let file = scratch.join(&format!("{id}.yml"));
+            let data = scratch.join(&format!("data-{id}"));
+            let members = format!("[{{id: 1, addr: \"{own}\"}}, {{id: 2, addr: \"{other}\"}}]");
+            std::fs::write(
+                &file,
+                format!(
+                    "node-id: {id}\nlisten: {addr}\ndata-dir: {}\ncluster: {{initial-members: {members}}}\n",
+                    text(&data)
+                ),
+            )?;
+            Ok(text(&file))
+        };
+        let _first = Serving::start(&["--config", &config(1, &own)?])?;
+        let status = async |words: &str| {
+            wait::until("`halite status` says so", PATIENCE, async || {
+                let said = program::run(["status", "--addr", &own]).map_err(|e| e.to_string())?;
+                let said = program::text(&said);
+                said.contains(words).then_some(()).ok_or(said)
+            })
+            .await
+        };
+        status(&format!("still waiting for node 2 at {other}: start them")).await?;
+        let _second = Serving::start(&["--config", &config(2, &other)?])?;
+        status("takes writes").await?;
+        wait::until("nobody waits any more", PATIENCE, async || {
+            let said = program::run(["status", "--addr", &own]).map_err(|e| e.to_string())?;
+            let said = program::text(&said);
+            (!said.contains("waiting")).then_some(()).ok_or(said)
+        })
+        .await?;
+        serves(&own).await
+    });
+}
+
+/// A first member that waits for the others answers nothing in time, and nobody is kept waiting for longer than they said.
+#[test]
+fn a_command_on_a_cluster_that_is_not_formed_takes_the_time_that_it_is_given_once() {
+    run("not-formed", Weight::Light, async |scratch| {
+        let (addr, other) = (free_addr()?, free_addr()?);
+        let file = scratch.join("halite.yml");
+        let members =
+            format!("    - {{ id: 1, addr: {addr} }}\n    - {{ id: 2, addr: {other} }}\n");
+        std::fs::write(
+            &file,
+            format!(
+                "node-id: 1\ndata-dir: {}\nlisten: {addr}\ncluster:\n  initial-members:\n{members}",
+                text(&scratch.join("data"))
+            ),
+        )?;
+        let _node = Serving::start(&["--config", &text(&file)])?;
+        wait::until("the node answers", PATIENCE, async || {
+            Client::connect([addr.as_str()]).await.map(drop)
+        })
+        .await?;
+        for sql in [
+            "SELECT 1",
+            "WITH x AS (SELECT 1) SELECT * FROM x",
+            "CREATE TABLE t(a)",
+        ] {
+            for db in [&[][..], &["--db", "app"]] {
+                let flags = ["--addr", &addr, "sql", "--timeout", "4s"];
+                // Twice the time is half of it too much.
+                let mut command = Command::new("timeout");
+                command.arg("6").arg(program::halite()).args(flags);
+                let output = command.args(db).arg(sql).env("NO_COLOR", "1").output()?;
+                let said = program::text(&output);
+                let told = said.contains("still waiting for node 2");
+                ensure!(
+                    output.status.code() == Some(1) && told,
+                    "{sql} {db:?}: {said}"
+                );
+            }
+        }
+        Ok(())
+    });
+}

@@ -382,3 +382,24 @@ fn what_a_crash_leaves_of_a_drop_is_gone_after_a_restart() {
         Ok(())
     });
 }
+
+#[test]
+fn what_a_killed_import_leaves_is_gone_after_a_restart() {
+    run("import-left", Weight::Light, async |scratch| {
+        let mut cluster = two_databases(scratch).await?;
+        let node = cluster.follower().await?;
+        cluster.kill(node)?;
+        // The first import of a process whose number another one had before, as in a container.
+        let left = cluster.file(node, "app").with_extension("db.import-1-0");
+        std::fs::create_dir(&left)?;
+        std::fs::write(left.join("copy.db"), [0; 4096])?;
+        cluster.restart(node)?;
+        cluster.primary().await?;
+        wait::until("it is gone", PATIENCE, async || {
+            (!left.exists()).then_some(()).ok_or("still there")
+        })
+        .await?;
+        insert(&cluster, "app", 1).await?;
+        cluster.check_same("app").await.map(drop)
+    });
+}

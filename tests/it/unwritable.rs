@@ -1,11 +1,15 @@
 //! A node cannot write its files any more, under load: the others go on, it says why, and comes back by itself.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
+use halite_proto::v1::ReadLevel;
 use halite_tests::cluster::{PATIENCE, TestCluster};
+use halite_tests::direct::DirectNode;
 use halite_tests::disk::{configure_unwritable, set_writable};
 use halite_tests::load::{Load, LoadOptions};
 use halite_tests::scratch::{Weight, run};
-use halite_tests::wait;
+use halite_tests::{program, wait};
 
 fn unwritable(name: &str, seed: u64, of_primary: bool) {
     run(name, Weight::Heavy, async |scratch| {
@@ -50,6 +54,51 @@ async fn says_why(cluster: &TestCluster, node: u64, from: usize) -> Result<()> {
         }
     })
     .await
+}
+
+#[test]
+fn a_node_alone_whose_log_cannot_be_written_answers_and_goes_on_when_it_can() {
+    run("unwritable-alone", Weight::Light, async |scratch| {
+        let cluster = TestCluster::start(scratch, |options| {
+            options.nodes = 1;
+            configure_unwritable(options, 1);
+        })
+        .await?;
+        let app = cluster.ops().database("app");
+        app.execute("CREATE TABLE t (a INTEGER)", ()).await?;
+        app.execute("INSERT INTO t VALUES (1)", ()).await?;
+        let addr = &cluster.local.node(1).addr;
+        for round in 1..=2 {
+            set_writable(&cluster, 1, false)?;
+            let admin = cluster.ops().admin();
+            // A database that is created is an entry of the log, and nothing else.
+            let created = admin.create_database("more", 4096, true);
+            let created = tokio::time::timeout(Duration::from_secs(2), created).await;
+            ensure!(!matches!(created, Ok(Ok(_))), "{created:?}");
+            wait::until("`halite status` says why", PATIENCE, async || {
+                let output = program::run(["status", "--addr", addr]);
+                let said = program::text(&output.map_err(|e| e.to_string())?);
+                let why = said.contains("cannot be written") && said.contains("File too large");
+                why.then_some(()).ok_or(said)
+            })
+            .await?;
+            // It does not close in between.
+            let mut node = DirectNode::new(addr, Duration::from_secs(2))?;
+            let since = Instant::now();
+            while since.elapsed() < Duration::from_secs(4) {
+                let count = "SELECT count(*) FROM t";
+                let rows = node.integers("app", count, &[], ReadLevel::Local).await;
+                ensure!(rows.context("a local read")? == [[round]]);
+            }
+            let written = node.execute("app", "INSERT INTO t VALUES (9)").await;
+            let refused = format!("{:#}", written.err().context("it cannot write")?);
+            ensure!(refused.contains("cannot be written"), "{refused}");
+            set_writable(&cluster, 1, true)?;
+            cluster.primary().await.context("it can write again")?;
+            app.execute("INSERT INTO t VALUES (2)", ()).await?;
+        }
+        Ok(())
+    });
 }
 
 #[test]

@@ -284,6 +284,20 @@ impl TestCluster {
         Ok(first.context("a node is awake")?.1)
     }
 
+    /// Waits until the log of a node says these words.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn says(&self, id: u64, words: &str) -> Result<()> {
+        wait::until("the log of the node says so", PATIENCE, async || {
+            let log = self.log_of(id).map_err(|e| format!("{e:#}"))?;
+            let said = log.contains(words);
+            said.then_some(())
+                .ok_or_else(|| format!("node {id} does not say {words:?}"))
+        })
+        .await
+    }
+
     /// The same for a database that nobody writes to, while others are written to.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt as _;
 use halite_proto::v1;
 use halite_proto::v1::halite_client::HaliteClient;
@@ -199,14 +199,13 @@ impl DirectNode {
 
     async fn read(&mut self, request: v1::QueryRequest) -> Result<Vec<Vec<i64>>> {
         let mut inbound = self.client.query(request).await?.into_inner();
-        let mut found = Vec::new();
+        let (mut found, mut complete) = (Vec::new(), false);
         while let Some(piece) = inbound.message().await? {
             found.extend(rows(&piece.rows)?);
-            if piece.done {
-                return Ok(found);
-            }
+            complete = piece.done;
         }
-        bail!("the answer is not complete")
+        ensure!(complete, "the answer is not complete");
+        Ok(found)
     }
 }
 

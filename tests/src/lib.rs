@@ -9,12 +9,14 @@
 //! | [`disk`] | disks that fill up, files that cannot be written |
 //! | [`faketime`] | wall clocks that are wrong |
 //! | [`history`] | what writers were told and readers saw, and whether it is as promised |
+//! | [`litestream`] | the stock `litestream` program |
 //! | [`load`] | writers and readers that record |
 //! | [`files`] | copies of data directories |
 //! | [`ltx_copy`] | a copy of a database made of streamed transactions |
 //! | [`netns`] | network namespaces, where packets are dropped |
 //! | [`pages`] | files, page by page |
 //! | [`proxy`] | the network between nodes, with faults |
+//! | [`slow_disk`] | disks that are slow or hang: a library before the nodes' writes and syncs |
 //! | [`stock`] | the `sqlite3` program |
 //! | [`wait`] | conditions with a deadline |
 //!
@@ -28,6 +30,7 @@ pub mod disk;
 pub mod faketime;
 pub mod files;
 pub mod history;
+pub mod litestream;
 pub mod load;
 pub mod ltx_copy;
 pub mod netns;
@@ -35,5 +38,6 @@ pub mod pages;
 pub mod program;
 pub mod proxy;
 pub mod scratch;
+pub mod slow_disk;
 pub mod stock;
 pub mod wait;

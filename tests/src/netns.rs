@@ -142,6 +142,18 @@ impl Netns {
         Ok(())
     }
 
+    /// Drops every packet of a node that is larger than this, as a network does whose MTU is wrong somewhere; the tests still get all.
+    ///
+    /// # Errors
+    /// `iptables` fails.
+    pub fn lose_large(&self, from: u64, bytes: u16) -> Result<()> {
+        let lengths = format!("{bytes}:65535");
+        for to in (1..=self.nodes).filter(|to| *to != from) {
+            self.drop_incoming(from, to, &["-m", "length", "--length", &lengths])?;
+        }
+        Ok(())
+    }
+
     /// Drops so many packets out of a hundred between all nodes.
     ///
     /// # Errors

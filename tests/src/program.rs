@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use anyhow::Context as _;
+
 /// Where the program is: `HALITE_BIN`, else beside the directory of the test program.
 ///
 /// # Panics
@@ -26,6 +28,34 @@ pub fn halite() -> PathBuf {
         path.display()
     );
     path
+}
+
+/// The program that pretends to be the version after this one, of this crate: `HALITE_NEXT_BIN`, else beside `halite`.
+///
+/// # Panics
+/// If it is not there; building it is up to whoever runs the tests.
+pub fn next_version() -> PathBuf {
+    let path = match std::env::var_os("HALITE_NEXT_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => halite().with_file_name("halite-next"),
+    };
+    assert!(
+        path.is_file(),
+        "the program that pretends to be the next version is missing: build it with `cargo build --release -p halite-tests`, or set HALITE_NEXT_BIN: path={}",
+        path.display()
+    );
+    path
+}
+
+/// The most memory that a process which runs has had, in KiB.
+///
+/// # Errors
+/// There is no such process.
+pub fn peak_memory_kib(pid: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.context("no peak")?.trim().trim_end_matches(" kB");
+    Ok(kib.parse()?)
 }
 
 /// Runs `halite` with these arguments to its end.

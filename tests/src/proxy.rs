@@ -1,7 +1,7 @@
 //! The network between nodes, with faults.
 //!
 //! Every node listens at an address that nobody else is told; what it advertises is a listener of the proxy, which passes bytes on. One
-//! listener serves all who call the node: who calls is found by the process that owns the other end of the connection ([`caller`]).
+//! listener serves all who call the node: who calls is found by the process that owns the other end of the connection (`caller`).
 //! So each directed pair of nodes has [`Conditions`] of its own, and the nodes run as they are.
 //!
 //! A cut holds bytes back as a network does that drops packets: nobody is told, and what is held arrives after the cut unless somebody

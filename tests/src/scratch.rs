@@ -102,6 +102,7 @@ pub fn run(name: &str, weight: Weight, body: impl AsyncFnOnce(&Scratch) -> Resul
     let mut scratch = Scratch::new(name).expect("a temporary directory");
     match runtime.block_on(body(&scratch)) {
         Ok(()) => scratch.passed = true,
-        Err(error) => panic!("{name}: {error:?}"),
+        // With its causes, and without a backtrace: what was expected stands in the words.
+        Err(error) => panic!("{name}: {error:#}"),
     }
 }

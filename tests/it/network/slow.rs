@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use halite_client::params;
 use halite_tests::cluster::TestCluster;
 use halite_tests::load::LoadOptions;
@@ -35,6 +35,29 @@ fn writes_take_one_round_trip_of_a_slow_network_and_nobody_is_unseated() {
             "a write took {took:?}: not every one goes through a quorum"
         );
         net.still_leads(primary, term).await?;
+        net.end().await
+    });
+}
+
+#[test]
+fn a_primary_that_nobody_writes_to_keeps_its_role_over_a_slow_network() {
+    run("idle-slow-network", async |scratch| {
+        let net = Networked::start(scratch, LoadOptions::new(25)).await?;
+        let quiet = net.load.pause().await;
+        let (primary, _) = net.roles().await?;
+        let term = net.cluster.node_status(primary).await?.term;
+        // A round trip takes longer than the pause between two heartbeats.
+        let (delay, jitter) = (Duration::from_millis(35), Duration::from_millis(10));
+        net.proxy.set_all(Conditions::delayed(delay, jitter));
+        let app = net.cluster.ops().database("app");
+        for n in 0..8 {
+            // Longer than the election timeout, and nothing but heartbeats meanwhile.
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            let read = app.query("SELECT count(*) FROM log", params![]).await;
+            read.with_context(|| format!("after pause {n}"))?;
+        }
+        net.still_leads(primary, term).await?;
+        drop(quiet);
         net.end().await
     });
 }
