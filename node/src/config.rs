@@ -61,6 +61,8 @@ pub struct Config {
     /// Memory for the newest entries of the replicated log.
     pub log_cache: ByteSize,
     pub checkpoint: CheckpointConfig,
+    /// Within this time each page is compared with what was committed. Zero: never.
+    pub scrub_interval: Duration,
     pub transaction_timeout: Duration,
     pub limits: LimitsConfig,
 }

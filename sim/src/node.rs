@@ -27,6 +27,8 @@ use crate::network::{PORT, SimNetwork};
 
 /// How often lanes look at their deadlines.
 const TICK: Duration = Duration::from_millis(20);
+/// Within this time each page of a file is looked at: some times in a run.
+const SCRUB_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What is the same for all nodes of a run.
 #[derive(Clone, Debug)]
@@ -286,6 +288,7 @@ impl Node {
                 database: DatabaseOptions {
                     checkpoint_wal_bytes: plan.checkpoint_wal_bytes,
                     checkpoint_idle: plan.checkpoint_idle,
+                    scrub_interval: SCRUB_INTERVAL,
                     gather_max: Duration::ZERO,
                     entry_bytes_max: plan.entry_bytes_max,
                     // Small enough that lanes wait for it.

@@ -13,10 +13,16 @@ use halite_tests::{program, wait};
 
 const ROWS: i64 = 300;
 
+/// Small WALs are checkpointed soon, so that the file itself is what counts.
+const SMALL_WAL: &str = "checkpoint:\n  wal-size: 64KiB\n";
+
 async fn filled(scratch: &Scratch) -> Result<TestCluster> {
+    filled_with(scratch, SMALL_WAL).await
+}
+
+async fn filled_with(scratch: &Scratch, config: &str) -> Result<TestCluster> {
     let cluster = TestCluster::start(scratch, |options| {
-        // Small WALs are checkpointed soon, so that the file itself is what counts.
-        options.extra_config = "checkpoint:\n  wal-size: 64KiB\n".to_owned();
+        options.extra_config = config.to_owned();
     })
     .await?;
     let app = cluster.ops().database("app");
@@ -187,7 +193,25 @@ fn files_removed_under_a_running_node_are_told_and_come_back_with_it() {
     });
 }
 
-/// Files of the node's log store with this ending that hold anything.
+#[test]
+fn pages_that_rot_on_a_follower_are_noticed_without_anybody_reading_them() {
+    run("rotten-follower", Weight::Light, async |scratch| {
+        let config = format!("{SMALL_WAL}scrub-interval: 2s\n");
+        let cluster = filled_with(scratch, &config).await?;
+        let node = cluster.follower().await?;
+        let file = cluster.file(node, "app");
+        let pages = std::fs::metadata(&file)?.len() / 4096;
+        flip(&file, pages / 2 * 4096 + 1500)?;
+        wait::until("it is repaired", PATIENCE, async || {
+            let said = cluster.log_of(node).map_err(|e| e.to_string())?;
+            let repaired = said.contains("needs repair") && said.contains("repaired");
+            repaired.then_some(()).ok_or(said)
+        })
+        .await?;
+        intact(&cluster).await
+    });
+}
+
 /// Every row, without what [`damage_under_way`] appends.
 async fn rows(cluster: &TestCluster, marked: &str) -> Result<Vec<(i64, String)>> {
     let app = cluster.ops().database("app");

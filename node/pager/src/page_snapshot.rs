@@ -6,6 +6,7 @@ use std::sync::Arc;
 use halite_ltx::{Checksum, PageNo, PageSize};
 use rusqlite::Connection;
 
+use crate::checksum_table::ChecksumTable;
 use crate::connection;
 use crate::database::Database;
 use crate::error::PagerError;
@@ -31,22 +32,11 @@ impl PageSnapshot {
     fn take(database: Arc<Database>) -> Result<Self, PagerError> {
         let connection = connection::read_only(database.path())?;
         connection::tolerate_bad_schema(&connection)?;
-        let (checksums, checksum);
-        {
-            // Nothing becomes visible while this is held, so the read transaction sees what the table tells.
-            let committed = database.shared.file.stable();
-            connection.execute_batch("BEGIN")?;
-            connection.query_row(
-                "SELECT count(*) FROM sqlite_dbpage WHERE pgno = 1",
-                [],
-                |_| Ok(()),
-            )?;
-            let table = committed.as_ref().map(|state| &state.table);
-            checksums = table
-                .map(|table| table.pages().to_vec())
-                .unwrap_or_default();
-            checksum = table.map_or(Checksum::EMPTY, |table| table.checksum());
-        }
+        let (checksums, checksum) = begin(&database, &connection, |table| {
+            let all = table.map(|table| table.pages().to_vec());
+            let checksum = table.map_or(Checksum::EMPTY, ChecksumTable::checksum);
+            (all.unwrap_or_default(), checksum)
+        })?;
         Ok(PageSnapshot {
             connection,
             checksums,
@@ -88,18 +78,45 @@ impl PageSnapshot {
         if pgno.get() == 0 || pgno.get() > page_count {
             return Err(PagerError::NoSuchPage { pgno, page_count });
         }
-        let mut page = self
-            .connection
-            .prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
-        let mut rows = page.query([pgno.get()])?;
-        let Some(row) = rows.next()? else {
-            return Err(PagerError::NoSuchPage { pgno, page_count });
-        };
-        let data = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
-        buffer.clear();
-        buffer.extend_from_slice(data);
-        Ok(())
+        match read_page(&self.connection, pgno, buffer)? {
+            true => Ok(()),
+            false => Err(PagerError::NoSuchPage { pgno, page_count }),
+        }
     }
+}
+
+/// Begins a read transaction; what `take` takes of the checksums of the same moment. It is given none for a blank database.
+pub(crate) fn begin<T>(
+    database: &Database,
+    connection: &Connection,
+    take: impl FnOnce(Option<&ChecksumTable>) -> T,
+) -> Result<T, PagerError> {
+    // Nothing becomes visible while this is held, so the read transaction sees what the table tells.
+    let committed = database.shared.file.stable();
+    connection.execute_batch("BEGIN")?;
+    connection.query_row(
+        "SELECT count(*) FROM sqlite_dbpage WHERE pgno = 1",
+        [],
+        |_| Ok(()),
+    )?;
+    Ok(take(committed.as_ref().map(|state| &state.table)))
+}
+
+/// Reads a page into `buffer`, which gets its length. False if there is none of this number.
+pub(crate) fn read_page(
+    connection: &Connection,
+    pgno: PageNo,
+    buffer: &mut Vec<u8>,
+) -> Result<bool, PagerError> {
+    let mut page = connection.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
+    let mut rows = page.query([pgno.get()])?;
+    let Some(row) = rows.next()? else {
+        return Ok(false);
+    };
+    let data = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+    buffer.clear();
+    buffer.extend_from_slice(data);
+    Ok(true)
 }
 
 impl std::fmt::Debug for PageSnapshot {

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use halite_ltx::{Checksum, PageNo};
+use libsqlite3_sys as ffi;
+use rusqlite::Connection;
 
+use crate::checksum_table::ChecksumTable;
 use crate::database::Database;
 use crate::error::PagerError;
 use crate::page_mask::masked_page_checksum;
-use crate::page_snapshot::PageSnapshot;
+use crate::page_snapshot::{self, PageSnapshot};
 
 /// What a scrub found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +53,52 @@ impl Database {
         Ok(report)
     }
 
+    /// Reads up to `pages` pages from this one on, from the disk, and compares them to their checksums; what differs is suspected. Where to go
+    /// on: behind the last page that is page 1.
+    ///
+    /// # Errors
+    /// No page could be read at all.
+    pub fn scrub_some(&self, from: PageNo, pages: u32) -> Result<PageNo, PagerError> {
+        // A connection that was opened after somebody has removed the WAL would read another one.
+        let keeper = self.keeper.lock();
+        let keeper = keeper.as_ref().ok_or(PagerError::File {
+            code: ffi::SQLITE_MISUSE,
+        })?;
+        let next = self.scrub_by(keeper, from, pages);
+        if !keeper.is_autocommit() {
+            keeper.execute_batch("ROLLBACK")?;
+        }
+        // What it remembers of them would be compared the next time, and not the disk.
+        keeper.execute_batch("PRAGMA shrink_memory")?;
+        next
+    }
+
+    fn scrub_by(
+        &self,
+        keeper: &Connection,
+        from: PageNo,
+        pages: u32,
+    ) -> Result<PageNo, PagerError> {
+        let expected = page_snapshot::begin(self, keeper, |table| {
+            let all = table.map_or(&[][..], ChecksumTable::pages);
+            let rest = all.get(from.get() as usize - 1..).unwrap_or_default();
+            rest[..rest.len().min(pages as usize)].to_vec()
+        })?;
+        let mut buffer = Vec::new();
+        for (number, &expected) in (from.get()..).zip(&expected) {
+            let pgno = PageNo::new(number);
+            if pgno == self.page_size().lock_page() {
+                continue;
+            }
+            let read = page_snapshot::read_page(keeper, pgno, &mut buffer);
+            if !is_intact(read, pgno, &buffer, Checksum::new(expected))? {
+                self.suspect();
+            }
+        }
+        let goes_on = expected.len() == pages as usize;
+        Ok(PageNo::new(if goes_on { from.get() + pages } else { 1 }))
+    }
+
     /// Reads all pages and compares them to their checksums.
     pub fn scrub(self: &Arc<Self>) -> Result<ScrubReport, PagerError> {
         scrub(&self.snapshot()?)
@@ -66,16 +115,26 @@ fn scrub(snapshot: &PageSnapshot) -> Result<ScrubReport, PagerError> {
         if pgno == lock_page {
             continue;
         }
-        let intact = match snapshot.read_page(pgno, &mut buffer) {
-            Ok(()) => masked_page_checksum(pgno, &buffer) == expected,
-            // A page that the disk or SQLite refuses to give is damage, not the end of the scrub.
-            Err(PagerError::Sqlite(_)) => false,
-            Err(error) => return Err(error),
-        };
+        let read = snapshot.read_page(pgno, &mut buffer).map(|()| true);
         report.pages += 1;
-        if !intact {
+        if !is_intact(read, pgno, &buffer, expected)? {
             report.damaged.push(pgno);
         }
     }
     Ok(report)
+}
+
+/// Whether a page that was read, or was not there, is what it has to be.
+fn is_intact(
+    read: Result<bool, PagerError>,
+    pgno: PageNo,
+    page: &[u8],
+    expected: Checksum,
+) -> Result<bool, PagerError> {
+    match read {
+        Ok(found) => Ok(found && masked_page_checksum(pgno, page) == expected),
+        // A page that the disk or SQLite refuses to give is damage, not the end of the scrub.
+        Err(PagerError::Sqlite(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }

@@ -70,6 +70,7 @@ pub(crate) fn decode(layers: &Layers, problems: &mut Vec<Problem>) -> Config {
         checkpoint: CheckpointConfig {
             wal_size: decoder.value("checkpoint.wal-size", size),
         },
+        scrub_interval: decoder.value("scrub-interval", duration),
         transaction_timeout: decoder.value("transaction-timeout", duration),
         limits: LimitsConfig {
             max_sessions: decoder.value("limits.max-sessions", count),

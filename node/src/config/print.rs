@@ -93,6 +93,7 @@ fn value(config: &Config, setting: &Setting) -> Printed {
         "log.format" => one(config.log.format.to_string()),
         "log-cache" => one(config.log_cache.to_string()),
         "checkpoint.wal-size" => one(config.checkpoint.wal_size.to_string()),
+        "scrub-interval" => one(format_duration(config.scrub_interval)),
         "transaction-timeout" => one(format_duration(config.transaction_timeout)),
         "limits.max-sessions" => one(config.limits.max_sessions.to_string()),
         "limits.max-inflight" => one(config.limits.max_inflight.to_string()),

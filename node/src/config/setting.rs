@@ -91,6 +91,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("log.format", "log-format", "FORMAT", "text", "text, json or pretty"),
     setting("log-cache", "log-cache", "SIZE", "64MiB", "Memory for the newest entries of the replicated log"),
     setting("checkpoint.wal-size", "checkpoint-wal-size", "SIZE", "16MiB", "WAL size from which a database is checkpointed"),
+    setting("scrub-interval", "scrub-interval", "DURATION", "24h", "Within this time each page of each database is compared with what was committed; 0s: never"),
     setting("transaction-timeout", "transaction-timeout", "DURATION", "5s", "Longest time an interactive transaction may stay open"),
     setting("limits.max-sessions", "max-sessions", "NUMBER", "4096", "Client streams open at once; more are refused"),
     setting("limits.max-inflight", "max-inflight", "NUMBER", "16384", "Calls waiting for an answer at once; more are refused, to be tried again"),

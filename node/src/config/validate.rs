@@ -145,6 +145,14 @@ impl Check {
             Duration::from_millis(10),
             Duration::from_secs(60),
         );
+        if !config.scrub_interval.is_zero() {
+            self.range(
+                "scrub-interval",
+                config.scrub_interval,
+                SCRUB_INTERVAL.0,
+                SCRUB_INTERVAL.1,
+            );
+        }
         if let Some(archive) = &config.archive {
             self.range(
                 "archive.sync-interval",
@@ -301,6 +309,10 @@ impl Check {
 /// How often an archive may be written to.
 const SYNC_INTERVAL: (Duration, Duration) =
     (Duration::from_millis(10), Duration::from_secs(24 * 3600));
+
+/// How long it may take until each page was looked at: a year at most.
+const SCRUB_INTERVAL: (Duration, Duration) =
+    (Duration::from_secs(1), Duration::from_secs(366 * 24 * 3600));
 
 /// What one file of an archive may cover, and how long it may be kept: ten years at most.
 const KEPT_OR_EVERY: (Duration, Duration) = (

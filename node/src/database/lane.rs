@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use halite_ltx::Txid;
+use halite_ltx::{PageNo, Txid};
 use halite_pager::{Applier, CapturedTransaction, OpenOptions, PagerError, Writer};
 use halite_proto::v1;
 use prost::Message;
@@ -49,6 +49,7 @@ mod park;
 mod rebuild;
 mod redo;
 mod redo_spool;
+mod scrub;
 pub(super) mod shared;
 mod unconfirmed;
 
@@ -91,6 +92,9 @@ struct Lane {
     diff_unsaved: bool,
     /// All pages are not looked at again before.
     look_again_at: Option<Instant>,
+    /// Which page is looked at next, and when.
+    scrub_from: PageNo,
+    scrub_at: Option<Instant>,
     /// When the next step towards what is committed is due.
     retry_at: Option<Instant>,
     /// The entry that is being applied.
@@ -170,7 +174,7 @@ pub(super) fn open(
         open_writer(&pager, &gate, &inbox, &host).map_err(OpenError::Connection)?;
     let follow = Follow::new(redone.applied.position, redone.newest, redone.health);
     let unconfirmed = Unconfirmed::new(options.queued_jobs_max, batch::RESULT_BYTES_MAX);
-    let lane = Lane {
+    let mut lane = Lane {
         writer,
         applier,
         pager,
@@ -195,6 +199,8 @@ pub(super) fn open(
         strange: redone.strange,
         diff_unsaved: false,
         look_again_at: None,
+        scrub_from: scrub::FIRST_PAGE,
+        scrub_at: None,
         applying: None,
         sessions: redone.sessions,
         last_timestamp_ms: redone.last_timestamp_ms,
@@ -202,6 +208,7 @@ pub(super) fn open(
         checkpoint_failed_at: None,
         unwritten: None,
     };
+    lane.plan_scrub();
     if redone.forked {
         lane.keep_orphan();
     }
@@ -261,7 +268,8 @@ impl Lane {
     fn run(&mut self) {
         let mut gather = None;
         loop {
-            let wake_at = [self.idle_at, self.retry_at].into_iter().flatten().min();
+            let due = [self.idle_at, self.retry_at, self.scrub_at];
+            let wake_at = due.into_iter().flatten().min();
             match self
                 .inbox
                 .next(batch::BATCH_JOBS_MAX, wake_at, gather.take())
@@ -273,14 +281,24 @@ impl Lane {
                     self.catch_up_step();
                 }
                 Work::Idle => {
-                    self.checkpoint_idle();
+                    self.use_idle_time();
                     continue;
                 }
                 Work::Shutdown => return,
             }
+            self.scrub_if_due();
             self.look_into_suspicion();
             self.checkpoint_if_large();
         }
+    }
+
+    /// Nothing came until something was due that is done meanwhile.
+    fn use_idle_time(&mut self) {
+        if self.idle_at.is_some_and(|at| at <= self.host.now()) {
+            self.checkpoint_idle();
+        }
+        self.scrub_if_due();
+        self.look_into_suspicion();
     }
 
     /// Runs jobs; says how many to expect next: the callers that have just been answered, and those that came meanwhile.

@@ -89,6 +89,8 @@ pub struct DatabaseOptions {
     pub checkpoint_idle: Duration,
     /// A batch that has worked for this long takes no further job, so that the first ones need not wait for a long queue of slow ones.
     pub batch_work_max: Duration,
+    /// Within this time each page of the file is compared with what was committed. Zero: never.
+    pub scrub_interval: Duration,
     /// After a batch the lane waits for the callers it has just answered, at most this long and never longer than half of what the batch
     /// took. Without it they come back too late for the next batch, and closed-loop callers fall into two halves that wait for each
     /// other's quorum round. A lone caller never waits. Zero: never; for drivers whose clock stands still.
@@ -111,6 +113,7 @@ impl Default for DatabaseOptions {
             checkpoint_wal_bytes: 16 << 20,
             checkpoint_idle: Duration::from_secs(5),
             batch_work_max: Duration::from_millis(20),
+            scrub_interval: Duration::from_secs(24 * 3600),
             gather_max: Duration::from_millis(1),
             entry_bytes_max: 1 << 20,
             window: Window::default(),
@@ -127,6 +130,7 @@ impl fmt::Debug for DatabaseOptions {
             .field("checkpoint_wal_bytes", &self.checkpoint_wal_bytes)
             .field("checkpoint_idle", &self.checkpoint_idle)
             .field("batch_work_max", &self.batch_work_max)
+            .field("scrub_interval", &self.scrub_interval)
             .field("gather_max", &self.gather_max)
             .field("entry_bytes_max", &self.entry_bytes_max)
             .field("queued_jobs_max", &self.queued_jobs_max)

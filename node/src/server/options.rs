@@ -32,6 +32,7 @@ impl ServerOptions {
 fn from_config(config: &Config) -> Result<ServerOptions, ServeError> {
     let database = DatabaseOptions {
         checkpoint_wal_bytes: config.checkpoint.wal_size.bytes(),
+        scrub_interval: config.scrub_interval,
         ..DatabaseOptions::default()
     };
     let archiver = archiver_options(config);

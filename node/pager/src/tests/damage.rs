@@ -80,3 +80,30 @@ fn damage_that_was_owned_up_to_shows_in_the_checksums() {
     assert_eq!(differ, [DAMAGED]);
     assert_ne!(database.checksum(), pair.applier.database().checksum());
 }
+
+#[test]
+fn a_look_at_some_pages_suspects_what_the_disk_has_lost_since_the_last_one() {
+    let pair = filled();
+    let database = pair.writer.database().clone();
+    let look_at_all = || {
+        let mut page = PageNo::new(1);
+        let mut steps = 0;
+        loop {
+            page = database.scrub_some(page, 4).expect("scrub");
+            steps += 1;
+            if page == PageNo::new(1) {
+                return steps;
+            }
+        }
+    };
+    assert_eq!(look_at_all(), database.page_count() / 4 + 1);
+    assert!(!database.take_suspicion());
+    flip(&database);
+    look_at_all();
+    assert!(database.take_suspicion());
+    // Behind the last page, as after a file that became shorter.
+    assert_eq!(
+        database.scrub_some(PageNo::new(1_000), 4).expect("scrub"),
+        PageNo::new(1)
+    );
+}
