@@ -3,11 +3,14 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use halite_tests::cluster::{PATIENCE, TestCluster};
 use halite_tests::scratch::{Weight, run};
 use halite_tests::{program, stock};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Runs `halite export`, or `halite restore`, into `output`; what it said, if it went as expected.
 fn into(command: &[&str], output: &Path, good: bool) -> Result<String> {
@@ -216,6 +219,69 @@ fn what_killed_exports_have_left_is_removed_by_the_next_unless_somebody_holds_it
             found == ["again.db", "copy.db", "halite-export-x"],
             "{found:?}"
         );
+        Ok(())
+    });
+}
+
+/// `halite export` into a folder of its own that stands still, as by a slow disk, before it has written so many bytes.
+fn stopped_in_the_middle(args: &[&str], output: &Path, bytes_max: u64) -> Result<Child> {
+    let folder = output.parent().context("a folder")?;
+    let written = || -> Result<u64> {
+        let files = fs::read_dir(folder)?.flatten();
+        // One that gets its name meanwhile is not there any more.
+        let sizes = files.filter_map(|file| Some(file.metadata().ok()?.len()));
+        Ok(sizes.max().unwrap_or(0))
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut export = Command::new(program::halite())
+            .args(args)
+            .arg(output)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        while written()? == 0 && export.try_wait()?.is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // One that is over cannot be stopped.
+        let stopped = kill_process(Pid::from_child(&export), Signal::STOP).is_ok();
+        if stopped && (1..bytes_max).contains(&written()?) {
+            return Ok(export);
+        }
+        let _ = kill_process(Pid::from_child(&export), Signal::CONT);
+        let ended = export.wait_with_output()?;
+        ensure!(Instant::now() < deadline, "{}", program::text(&ended));
+        fs::remove_file(output)?;
+    }
+}
+
+#[test]
+fn an_export_whose_node_dies_is_begun_anew_with_the_next_primary() {
+    run("export-node-dies", Weight::Heavy, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |_| {}).await?;
+        let app = cluster.ops().database("app");
+        app.execute("CREATE TABLE t (a, b)", ()).await?;
+        let insert = "WITH RECURSIVE n(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM n WHERE a < 20) \
+                      INSERT INTO t SELECT a, zeroblob(1000000) FROM n";
+        for _ in 0..8 {
+            app.execute(insert, ()).await?;
+        }
+        let addrs = cluster.local.addrs().join(",");
+        let dir = scratch.join("copies");
+        fs::create_dir(&dir)?;
+        let copy = dir.join("copy.db");
+        let export = ["export", "--addr", &addrs, "--db", "app", "-o"];
+        let export = stopped_in_the_middle(&export, &copy, 100_000_000)?;
+        let dead = cluster.primary().await?;
+        cluster.kill(dead)?;
+        kill_process(Pid::from_child(&export), Signal::CONT)?;
+        let ended = export.wait_with_output()?;
+        let said = program::text(&ended);
+        ensure!(ended.status.success(), "{said}");
+        ensure!(said.contains("is begun anew"), "{said}");
+        let rows = "SELECT count(*) || ' ' || sum(length(b)) FROM t";
+        ensure!(stock::read(&copy, rows)? == ["160 160000000"]);
+        ensure!(stock::read(&copy, "PRAGMA integrity_check")? == ["ok"]);
         Ok(())
     });
 }

@@ -10,10 +10,10 @@ use std::task::{Context, Poll};
 
 use clap::Args;
 use halite_archive::{OutputPlace, OutputPlaceError};
-use halite_client::{Exported, ReadLevel};
+use halite_client::{Client, ErrorKind, Exported, ReadLevel};
 use serde_json::json;
 use tempfile::TempPath;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncSeekExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::GlobalArgs;
 use super::database::txid_text;
@@ -43,6 +43,9 @@ pub(crate) struct ExportArgs {
     level: ReadLevel,
 }
 
+/// How often a copy is begun, each time with something that came.
+const TRIES_MAX: u32 = 5;
+
 /// The output that is standard output.
 const STANDARD_OUTPUT: &str = "-";
 
@@ -71,7 +74,7 @@ pub(crate) async fn run(args: ExportArgs, global: &GlobalArgs) -> Result<Outcome
         .into_parts();
     let sync = file.try_clone().map_err(cannot_write)?;
     let target = Counted::new(tokio::fs::File::from_std(file));
-    let done = client.admin().export(&args.db, args.level, target).await?;
+    let done = to_file(&client, &args, target).await?;
     blocking(move || publish(&sync, temporary, &place))
         .await?
         .map_err(cannot_write)?;
@@ -81,6 +84,39 @@ pub(crate) async fn run(args: ExportArgs, global: &GlobalArgs) -> Result<Outcome
         print(&words(&args, &done, &args.output.display().to_string()))?;
     }
     Ok(Outcome::Good)
+}
+
+/// A copy that breaks off, as when the node that gives it dies, is begun anew with whoever can give it.
+async fn to_file(
+    client: &Client,
+    args: &ExportArgs,
+    mut target: Counted<tokio::fs::File>,
+) -> Result<Exported, CliError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let admin = client.admin();
+        let done = admin.export(&args.db, args.level, &mut target).await;
+        let why = match done {
+            Err(why) if target.bytes > 0 && broke_off(&why) && tries < TRIES_MAX => why,
+            done => return Ok(done?),
+        };
+        target.start_over().await.map_err(|error| {
+            CliError::io(format!("cannot write {}", args.output.display()), &error)
+        })?;
+        remark(&format!("the export broke off and is begun anew: {why}"));
+    }
+}
+
+/// Whether another try, with another node perhaps, may come to an end.
+fn broke_off(why: &halite_client::Error) -> bool {
+    matches!(
+        why.kind(),
+        ErrorKind::Unavailable { .. }
+            | ErrorKind::NotPrimary { .. }
+            | ErrorKind::Fenced
+            | ErrorKind::Corrupt
+    )
 }
 
 async fn to_standard_output(args: &ExportArgs, global: &GlobalArgs) -> Result<Outcome, CliError> {
@@ -196,6 +232,18 @@ impl<W> Counted<W> {
             bytes: 0,
             line: ProgressLine::new(),
         }
+    }
+}
+
+impl Counted<tokio::fs::File> {
+    /// Empty again. What was still being written is, before that.
+    async fn start_over(&mut self) -> io::Result<()> {
+        self.inner.flush().await?;
+        self.inner.set_len(0).await?;
+        self.inner.rewind().await?;
+        self.bytes = 0;
+        self.line = ProgressLine::new();
+        Ok(())
     }
 }
 
