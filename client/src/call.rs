@@ -12,7 +12,6 @@ use crate::cluster::Cluster;
 use crate::failure::{Effect, Failure};
 use crate::operation::{Attempt, Operation, Plan, run};
 use crate::read_level::saturating_ms;
-use crate::route::Need;
 use crate::session_token::SessionToken;
 use crate::{Error, ReadLevel};
 
@@ -76,7 +75,7 @@ pub(crate) async fn call(
             "call is too large: bytes={bytes} bytes_max={CALL_BYTES_MAX}"
         )));
     }
-    let plan = Plan::new(need(effect, scope.level), effect, deadline);
+    let plan = Plan::new(cluster.options.need(effect, scope.level), effect, deadline);
     let operation = PipelinedCall {
         cluster,
         token,
@@ -95,16 +94,6 @@ pub(crate) async fn call(
         )));
     }
     Ok(reply.results)
-}
-
-/// Where a call of this kind goes.
-pub(crate) fn need(effect: Effect, level: ReadLevel) -> Need {
-    match (effect, level) {
-        // A follower would have to ask the primary for its committed index.
-        (Effect::Read, ReadLevel::Linearizable) => Need::Primary,
-        (Effect::Read, _) => Need::Any,
-        _ => Need::Primary,
-    }
 }
 
 async fn wait_for_permit(

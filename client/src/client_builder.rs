@@ -59,6 +59,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Reads that any member may answer go to the addresses given here as long as one of them can be reached, instead of being spread over all
+    /// members: for tools that somebody points at a node. Default false.
+    pub fn prefer_given_addresses(mut self, prefer: bool) -> Self {
+        self.options.prefers_given = prefer;
+        self
+    }
+
     /// Calls that may be in flight at once; further callers wait. Default 4096, at least 1.
     pub fn in_flight_max(mut self, calls: usize) -> Self {
         self.options.in_flight_max = calls.clamp(1, tokio::sync::Semaphore::MAX_PERMITS);

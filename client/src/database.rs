@@ -149,7 +149,8 @@ impl Database {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the transaction before `from_txid` was not committed yet,
     /// [`ErrorKind::Purged`](crate::ErrorKind::Purged) if `from_txid` has left the log of every node.
     pub async fn ltx_stream(&self, from_txid: u64) -> Result<LtxStream, Error> {
-        LtxStream::open(&self.client, &self.scope, Need::Any, from_txid).await
+        let need = self.client.core.cluster.options.any_member();
+        LtxStream::open(&self.client, &self.scope, need, from_txid).await
     }
 
     /// [`ltx_stream`](Self::ltx_stream) from the member `node_id` as long as it serves, else from any other.

@@ -7,6 +7,8 @@ pub(crate) enum Need {
     Primary,
     /// To any member, spread by load: the other reads.
     Any,
+    /// To a member whose address the application has named if one can be reached, else to any.
+    Given,
     /// To the member with this id if it can be reached, else to any.
     Member(u64),
 }
@@ -21,6 +23,8 @@ pub(crate) struct Candidate {
     pub(crate) primary: bool,
     /// The member that the call names.
     pub(crate) named: bool,
+    /// The application has named its address.
+    pub(crate) given: bool,
     /// Another node said that this one is the primary.
     pub(crate) hinted: bool,
     /// This call has been there since it last paused.
@@ -48,11 +52,14 @@ pub(crate) fn route(
     let chosen = match need {
         Need::Primary => direct(|c| c.hinted).or_else(|| direct(|c| c.primary)),
         Need::Member(_) => direct(|c| c.named),
-        Need::Any => None,
+        Need::Any | Need::Given => None,
     };
     if chosen.is_some() {
         return chosen;
     }
+    let is_given = |index: &usize| candidate(*index).given;
+    let given_only = need == Need::Given && (0..count).filter(usable).any(|index| is_given(&index));
+    let usable = |index: &usize| usable(index) && (!given_only || is_given(index));
     let usable_count = (0..count).filter(usable).count();
     if usable_count == 0 {
         return None;
@@ -83,6 +90,7 @@ mod tests {
         member: true,
         primary: false,
         named: false,
+        given: false,
         hinted: false,
         tried: false,
         outstanding: 0,
@@ -137,6 +145,23 @@ mod tests {
         assert_eq!((hits[2], hits[4]), (0, 0));
         for index in [0, 1, 3] {
             assert!(hits[index] > 850, "{hits:?}");
+        }
+    }
+
+    #[test]
+    fn reads_of_who_points_at_nodes_go_to_these_while_they_can() {
+        let given = Candidate { given: true, ..UP };
+        let hits = choices(Need::Given, &[PRIMARY, given, UP, given]);
+        assert_eq!((hits[0], hits[2]), (0, 0), "{hits:?}");
+        assert!(hits[1] > 1000 && hits[3] > 1000, "{hits:?}");
+        for gone in [false, true] {
+            let gone = Candidate {
+                up: gone,
+                tried: true,
+                ..given
+            };
+            let hits = choices(Need::Given, &[UP, gone, UP]);
+            assert!(hits[0] > 1000 && hits[2] > 1000, "{hits:?}");
         }
     }
 

@@ -13,7 +13,7 @@ use halite_proto::v1::halite_client::HaliteClient;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tonic::codec::Streaming;
 
-use crate::call::{CallScope, need};
+use crate::call::CallScope;
 use crate::failure::{Effect, Failure};
 use crate::link::{MESSAGE_BYTES_MAX, describe};
 use crate::operation::{Attempt, Operation, Plan, run};
@@ -57,7 +57,11 @@ impl RowStream {
         let cluster = &client.core.cluster;
         let now = Instant::now();
         let deadline = now + scope.retry_deadline;
-        let mut plan = Plan::new(need(Effect::Read, scope.level), Effect::Read, deadline);
+        let mut plan = Plan::new(
+            cluster.options.need(Effect::Read, scope.level),
+            Effect::Read,
+            deadline,
+        );
         if let Some(within) = scope.tries_within {
             plan.tries_until = deadline.min(now + within);
         }

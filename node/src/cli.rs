@@ -256,13 +256,12 @@ async fn unless_interrupted<T>(
 
 impl GlobalArgs {
     async fn connect(&self) -> Result<Client, CliError> {
-        let client = Client::connect(
-            self.addr
-                .iter()
-                .map(|addr| addr.trim())
-                .filter(|addr| !addr.is_empty()),
-        )
-        .await?;
+        let addrs = self.addr.iter().map(|addr| addr.trim());
+        let client = Client::builder(addrs.filter(|addr| !addr.is_empty()))
+            // Who names a node wants to know what that node has.
+            .prefer_given_addresses(true)
+            .connect()
+            .await?;
         self.reached.store(true, Ordering::Relaxed);
         Ok(client)
     }

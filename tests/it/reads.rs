@@ -7,6 +7,8 @@ use halite_client::params;
 use halite_proto::v1::ReadLevel;
 use halite_tests::cluster::{PATIENCE, TestCluster};
 use halite_tests::direct::DirectNode;
+use halite_tests::program;
+use halite_tests::proxy::Proxy;
 use halite_tests::scratch::{Weight, run};
 use halite_tests::wait;
 
@@ -124,6 +126,36 @@ fn a_primary_frozen_past_its_lease_shows_and_acknowledges_nothing_stale() {
             cluster.primary().await?;
             cluster.check_same("app").await.context("after the thaw")?;
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_shell_reads_locally_what_the_node_has_that_it_is_pointed_at() {
+    run("pointed-at", Weight::Light, async |scratch| {
+        let proxy = Proxy::start(scratch.dir(), 3).await?;
+        let mut cluster = TestCluster::start(scratch, |options| proxy.configure(options)).await?;
+        let app = cluster.ops().database("app");
+        app.execute("CREATE TABLE t (a)", ()).await?;
+        cluster.settle("app").await?;
+        let behind = cluster.follower().await?;
+        proxy.isolate(behind);
+        cluster.look_away_from(&[behind]);
+        insert(&cluster, 1).await?;
+        let addr = cluster.local.node(behind).addr.clone();
+        let count = "SELECT 'rows ' || count(*) FROM t";
+        let read = ["sql", "--level", "local", "--addr", &addr, "--db", "app"];
+        for _ in 0..10 {
+            let read = program::run([&read[..], &[count]].concat())?;
+            let said = program::text(&read);
+            ensure!(said.contains("rows 0"), "another node was asked: {said}");
+        }
+        // Where it has gone, another one is as good.
+        cluster.kill(behind)?;
+        let addrs = cluster.local.addrs().join(",");
+        let read = ["sql", "--level", "local", "--addr", &addrs, "--db", "app"];
+        let read = program::run([&read[..], &[count]].concat())?;
+        ensure!(program::text(&read).contains("rows "), "{read:?}");
         Ok(())
     });
 }

@@ -14,7 +14,6 @@ use tonic::codec::Streaming;
 use wire::import_request::Kind;
 
 use super::Exported;
-use crate::call::need;
 use crate::failure::{Effect, Failure};
 use crate::link::{Link, MESSAGE_BYTES_MAX};
 use crate::operation::{Attempt, Operation, Plan, run};
@@ -130,7 +129,7 @@ pub(crate) async fn export(
     // The request carries no session token: only the primary is certain to have what this session has seen.
     let need = match level {
         ReadLevel::Session => Need::Primary,
-        level => need(Effect::Read, level),
+        level => options.need(Effect::Read, level),
     };
     let plan = Plan::new(need, Effect::Read, Instant::now() + options.retry_deadline);
     let (mut piece, mut inbound) = run(cluster, plan, OpenExport { request }).await?;

@@ -297,12 +297,19 @@ impl State {
         }
     }
 
+    /// The application has named an address of this node: this one, or another that leads to it.
+    fn is_given(&self, peer: &Peer) -> bool {
+        let same = |seed: &Peer| peer.node_id != 0 && seed.node_id == peer.node_id;
+        peer.seed || self.peers.iter().any(|seed| seed.seed && same(seed))
+    }
+
     pub(crate) fn view(&self) -> View {
         let members = &self.known.topology.members;
         let nodes: Vec<ViewNode> = self
             .peers
             .iter()
             .map(|peer| ViewNode {
+                given: self.is_given(peer),
                 key: peer.key,
                 addr: Arc::clone(&peer.addr),
                 node_id: peer.node_id,

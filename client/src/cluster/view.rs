@@ -23,6 +23,8 @@ pub(crate) struct ViewNode {
     /// 0 while unknown.
     pub(crate) node_id: u64,
     pub(crate) member: bool,
+    /// The application has named an address of it.
+    pub(crate) given: bool,
     pub(crate) link: Option<Arc<Link>>,
     /// Connections made, lost and not made so far.
     pub(crate) attempts: u64,
@@ -44,6 +46,7 @@ impl View {
                 member: node.member,
                 primary: self.primary == Some(index),
                 named: matches!(need, Need::Member(id) if node.node_id == id),
+                given: node.given,
                 hinted: hint.is_some_and(|hint| node.is(hint)),
                 tried: tried.contains(&node.key),
                 outstanding: node.link.as_ref().map_or(0, |link| link.outstanding()),
