@@ -379,6 +379,9 @@ pub struct DatabaseStatus {
     /// With a trouble: it does not pass by itself, another node has to give its pages.
     #[prost(bool, tag = "12")]
     pub needs_repair: bool,
+    /// With a trouble: it is the node's, by its disk or network, and nothing is wrong with what the database holds.
+    #[prost(bool, tag = "13")]
+    pub trouble_is_of_node: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchTopologyRequest {}

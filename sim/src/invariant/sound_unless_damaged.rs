@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 
-use halite::cluster::DISK_HANGS;
 use halite_proto::v1;
 
 use super::{Invariant, Seen};
@@ -60,6 +59,5 @@ impl Invariant for SoundUnlessDamaged {
 fn in_trouble(database: &v1::DatabaseStatus) -> bool {
     !database.trouble.is_empty()
         && !database.trouble.contains("the log does not lead to")
-        // Nothing is wrong with what it holds.
-        && database.trouble != DISK_HANGS
+        && !database.trouble_is_of_node
 }

@@ -98,16 +98,17 @@ fn database_status(cluster: &Cluster, database: &crate::database::Database) -> v
     let status = database.status();
     let id = database.spec().id.get();
     let (archived_txid, archive_urls) = archives(cluster, id);
+    let standstill = cluster.standstill();
     v1::DatabaseStatus {
         name: database.spec().name.clone(),
         txid: status.applied.position.txid.get(),
         checksum: status.applied.position.checksum.to_string(),
         page_size: database.spec().page_size.get(),
         page_count: status.applied.page_count,
-        trouble: cluster
-            .standstill()
+        trouble: standstill
             .unwrap_or_else(|| status.health.trouble())
             .to_owned(),
+        trouble_is_of_node: standstill.is_some(),
         notice: cluster
             .removed_files(&database.spec().name)
             .unwrap_or_default(),
