@@ -234,10 +234,6 @@ impl StateMachine {
         flushed: &mut watch::Receiver<Option<u64>>,
         index: u64,
     ) -> io::Result<()> {
-        #[cfg(feature = "planted-bugs")]
-        if halite_planted::on(halite_planted::Bug::ApplyBeforeFlush) {
-            return Ok(());
-        }
         loop {
             let reached = flushed.wait_for(|flushed| *flushed >= Some(index));
             match tokio::time::timeout(FAILURE_CHECK, reached).await {

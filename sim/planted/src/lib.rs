@@ -54,7 +54,6 @@ bugs! {
     RetryRunsAgain = "retry-runs-again",
     RetryUnderNewKey = "retry-under-new-key",
     SessionTokenIgnored = "session-token-ignored",
-    ApplyBeforeFlush = "apply-before-flush",
     PurgePastCheckpoint = "purge-past-checkpoint",
     CommitFrameBeforeGate = "commit-frame-before-gate",
     AbandonedTransactionCommits = "abandoned-transaction-commits",
