@@ -5,10 +5,12 @@
 
 mod baseline;
 mod bench_cluster;
+mod files;
 mod inserts;
 mod lag;
 mod latencies;
 mod load;
+mod memory;
 mod plan;
 mod progress;
 mod reads;
@@ -23,13 +25,13 @@ use clap::Args;
 use super::GlobalArgs;
 use super::error::{CliError, Outcome};
 use super::output::{print, print_json};
-use crate::config::parse_duration;
+use crate::config::{ByteSize, ByteSizeError, parse_duration};
 use bench_cluster::BenchCluster;
 use plan::{Part, Plan};
 use progress::Progress;
 use report::Report;
 
-/// Measure a cluster of processes on this machine: inserts, reads, takeover, lag.
+/// Measure a cluster of processes on this machine: inserts, reads, takeover, lag, and files that go in and out.
 ///
 /// Starts the cluster in a temporary directory, with real fsync, and removes it again. The disk alone and plain SQLite
 /// (one process, WAL, synchronous=FULL) are measured beside it. Nothing else should run on the machine meanwhile.
@@ -50,6 +52,9 @@ pub(crate) struct BenchArgs {
     /// Rounds in which the primary is killed
     #[arg(long, value_name = "N", default_value = "7", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
+    /// Size of the file that is imported, exported and restored
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = file_size)]
+    file_size: ByteSize,
     /// Where the temporary directory is made: a real disk, or the figures mean nothing [default: the current directory]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -62,6 +67,18 @@ fn step_duration(text: &str) -> Result<Duration, String> {
         Ok(duration)
     } else {
         Err("a step takes from 100ms to 1h".to_owned())
+    }
+}
+
+fn file_size(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text
+        .parse()
+        .map_err(|error: ByteSizeError| error.to_string())?;
+    let allowed = 1 << 20..=1 << 40;
+    if allowed.contains(&size.bytes()) {
+        Ok(size)
+    } else {
+        Err("a file has from 1MiB to 1TiB".to_owned())
     }
 }
 
@@ -96,6 +113,11 @@ pub(crate) async fn run(args: BenchArgs, global: &GlobalArgs) -> Result<Outcome,
             return Err(cluster.explain(error));
         }
     }
+    if plan.has(Part::Files) {
+        let home = bench_cluster::temporary_dir(&dir)?;
+        let bytes = args.file_size.bytes();
+        files::measure(bytes, plan.nodes, home, &mut progress, &mut report).await?;
+    }
     drop(progress);
     if global.json {
         print_json(&report)?
@@ -103,6 +125,14 @@ pub(crate) async fn run(args: BenchArgs, global: &GlobalArgs) -> Result<Outcome,
         print(&report.text())?
     }
     Ok(Outcome::Good)
+}
+
+/// Runs work that waits for the disk on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CliError> + Send + 'static,
+) -> Result<T, CliError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| load::broken(&error))?
 }
 
 async fn measure(

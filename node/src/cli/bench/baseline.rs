@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use tokio::time::Instant;
 
 use super::super::error::CliError;
+use super::blocking;
 use super::latencies::{Latencies, as_ms, nearest_rank, rounded};
 use super::load::row_text;
 use super::plan::{Plan, Window};
@@ -36,14 +37,6 @@ pub(super) async fn measure(
     let path = dir.join("plain.db");
     report.plain_sqlite_inserts_per_s = Some(blocking(move || sqlite_per_s(&path, window)).await?);
     Ok(())
-}
-
-/// Runs work that waits for the disk on a thread of its own.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, CliError> + Send + 'static,
-) -> Result<T, CliError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| super::load::broken(&error))?
 }
 
 /// The median of many fdatasyncs, each after an append to a growing file.

@@ -3,7 +3,7 @@
 //! Removed with its data when dropped; kept, with a word on where, when something goes wrong.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use halite_client::{Client, Database, NodeStatus};
@@ -50,6 +50,11 @@ pub(super) fn temporary_dir(parent: &Path) -> Result<TempDir, CliError> {
     })
 }
 
+/// This very program.
+pub(super) fn program() -> Result<PathBuf, CliError> {
+    std::env::current_exe().map_err(|error| CliError::io("cannot find this program", &error))
+}
+
 /// The directory is not on a disk at all.
 pub(super) fn is_in_memory(dir: &Path) -> bool {
     rustix::fs::statfs(dir).is_ok_and(|fs| {
@@ -61,7 +66,16 @@ pub(super) fn is_in_memory(dir: &Path) -> bool {
 
 impl BenchCluster {
     /// Starts `count` nodes and waits until all of them serve an empty table.
-    pub(super) async fn start(mut home: TempDir, count: u64) -> Result<Self, CliError> {
+    pub(super) async fn start(home: TempDir, count: u64) -> Result<Self, CliError> {
+        Self::start_with(home, count, |_| {}).await
+    }
+
+    /// The same with other options.
+    pub(super) async fn start_with(
+        mut home: TempDir,
+        count: u64,
+        configure: impl FnOnce(&mut LocalClusterOptions),
+    ) -> Result<Self, CliError> {
         let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
         if let Some(name) = overriding(names) {
             return Err(
@@ -69,11 +83,10 @@ impl BenchCluster {
                     .help(format!("run it with `env -u {name}`: the environment wins over the files of the nodes, and could lead them to other data")),
             );
         }
-        let program = std::env::current_exe();
-        let program = program.map_err(|error| CliError::io("cannot find this program", &error))?;
-        let mut options = LocalClusterOptions::new(program, home.path());
+        let mut options = LocalClusterOptions::new(program()?, home.path());
         options.nodes = count;
         options.databases = vec![(DATABASE.to_owned(), 4096)];
+        configure(&mut options);
         let nodes = LocalCluster::start(options);
         let mut nodes = nodes.map_err(|error| CliError::io("cannot start the nodes", &error))?;
         let came_up = timeout(START_DEADLINE, connect(&mut nodes)).await;
@@ -182,6 +195,36 @@ impl BenchCluster {
             }
         }
         Ok(())
+    }
+
+    /// The addresses of all nodes, as `--addr` takes them.
+    pub(super) fn addrs(&self) -> String {
+        self.nodes.addrs().join(",")
+    }
+
+    /// What `ask` knows of the process of each node, in the order of their ids.
+    pub(super) fn node_memory(&self, ask: impl Fn(u32) -> Option<u64>) -> Vec<Option<u64>> {
+        let ids = self.nodes.nodes().iter().map(|node| node.id);
+        let pids = ids.map(|id| self.nodes.pid(id));
+        pids.map(|pid| ask(pid?.as_raw_nonzero().get().cast_unsigned()))
+            .collect()
+    }
+
+    /// Waits until the archive has all that the primary has of a database.
+    pub(super) async fn archived(&self, name: &str, within: Duration) -> Result<(), CliError> {
+        let deadline = Instant::now() + within;
+        loop {
+            let status = self.status_of(self.primary_id().await?).await?;
+            let found = status.databases.iter().find(|db| db.name == name);
+            if found.is_some_and(|db| db.archived_txid >= db.txid) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let words = found.map_or("absent", |db| &db.archive_trouble);
+                return Err(CliError::new(format!("{name} is not archived: {words}")));
+            }
+            sleep(ASK_PACE).await;
+        }
     }
 
     async fn status_of(&self, id: u64) -> Result<NodeStatus, CliError> {

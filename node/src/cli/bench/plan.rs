@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use super::files;
 use super::reads::{Level, Place};
 
 /// A part of the benchmark that can be asked for alone.
@@ -19,6 +20,8 @@ pub(super) enum Part {
     Takeover,
     /// How long after its acknowledgement a row is seen on a follower
     Lag,
+    /// Import, export and restore of a file, beside a plain copy
+    Files,
 }
 
 const INSERT_CLIENTS: [u32; 5] = [1, 4, 16, 64, 256];
@@ -92,8 +95,11 @@ impl Plan {
         self.parts.contains(&part)
     }
 
+    /// Whether anything is asked of the cluster that is loaded with small calls.
     pub(super) fn needs_cluster(&self) -> bool {
-        self.parts.iter().any(|part| *part != Part::Baseline)
+        // Files have one of their own.
+        let without = [Part::Baseline, Part::Files];
+        self.parts.iter().any(|part| !without.contains(part))
     }
 
     /// Where reads are measured.
@@ -113,6 +119,7 @@ impl Plan {
             Part::Reads => self.read_places().len() * Level::ALL.len() * self.read_clients.len(),
             Part::Takeover => self.takeover_rounds as usize,
             Part::Lag => 1,
+            Part::Files => files::STEPS,
         };
         let parts = Part::value_variants()
             .iter()
@@ -133,7 +140,7 @@ mod tests {
     fn everything_is_measured_unless_told_otherwise() {
         let plan = plan(&[], 3).unwrap();
         assert!(Part::value_variants().iter().all(|part| plan.has(*part)));
-        assert_eq!(plan.step_count(), 2 + 1 + 2 + 2 * 4 * 2 + 7 + 1);
+        assert_eq!(plan.step_count(), 2 + 1 + 2 + 2 * 4 * 2 + 7 + 1 + 7);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::super::output::human_bytes;
 use super::super::text_table::{Align, TextTable};
 use super::latencies::{Quantiles, nearest_rank, rounded};
 use super::load::Measured;
@@ -16,6 +17,7 @@ pub(super) struct Report {
     pub(super) reads: Vec<ReadFigures>,
     pub(super) takeover_ms: Option<TakeoverFigures>,
     pub(super) follower_lag_ms: Option<LagFigures>,
+    pub(super) files: Option<FilesFigures>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -52,6 +54,27 @@ pub(super) struct TakeoverFigures {
 pub(super) struct LagFigures {
     p50: f64,
     p99: f64,
+}
+
+/// A file that went into a cluster and came out again. Memory is what is resident; `null` where the kernel does not tell.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct FilesFigures {
+    pub(super) bytes: u64,
+    /// A plain copy of it, synced.
+    pub(super) copy_s: f64,
+    /// What each node held before.
+    pub(super) idle_node_bytes: Vec<Option<u64>>,
+    pub(super) import: FileFigures,
+    pub(super) export: FileFigures,
+    pub(super) restore: FileFigures,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct FileFigures {
+    pub(super) s: f64,
+    pub(super) times_copy: f64,
+    pub(super) program_peak_bytes: Option<u64>,
+    pub(super) node_peak_bytes: Vec<Option<u64>>,
 }
 
 impl InsertFigures {
@@ -106,6 +129,7 @@ impl Report {
             self.reads_text(),
             self.takeover_text(),
             self.lag_text(),
+            self.files_text(),
         ];
         let sections: Vec<String> = sections.into_iter().flatten().collect();
         sections.join("\n")
@@ -201,6 +225,46 @@ impl Report {
             milliseconds(lag.p99)
         ))
     }
+
+    fn files_text(&self) -> Option<String> {
+        let files = self.files.as_ref()?;
+        let mut table = TextTable::new([
+            ("", Align::Left),
+            ("seconds", Align::Right),
+            ("times a copy", Align::Right),
+            ("program's peak", Align::Right),
+            ("nodes' peaks", Align::Left),
+        ]);
+        let nodes = |peaks: &[Option<u64>]| -> String {
+            let peaks: Vec<String> = peaks.iter().map(|bytes| memory(*bytes)).collect();
+            peaks.join(", ")
+        };
+        table.row(["idle", "", "", "", &nodes(&files.idle_node_bytes)]);
+        for (name, run) in [
+            ("import", &files.import),
+            ("export", &files.export),
+            ("restore", &files.restore),
+        ] {
+            table.row([
+                name.to_owned(),
+                format!("{:.2}", run.s),
+                format!("{:.1}", run.times_copy),
+                memory(run.program_peak_bytes),
+                nodes(&run.node_peak_bytes),
+            ]);
+        }
+        Some(format!(
+            "A file of {}; a plain copy of it, synced: {:.2} s\n{}",
+            human_bytes(files.bytes),
+            files.copy_s,
+            table.plain()
+        ))
+    }
+}
+
+/// Bytes for people, where they are known.
+fn memory(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "?".to_owned(), human_bytes)
 }
 
 /// Digits that mean something: `0.042`, `3.14`, `120`.
@@ -228,6 +292,15 @@ mod tests {
         }
     }
 
+    fn file(s: f64) -> FileFigures {
+        FileFigures {
+            s,
+            times_copy: s / 0.5,
+            program_peak_bytes: Some(20 << 20),
+            node_peak_bytes: vec![Some(100 << 20), None],
+        }
+    }
+
     fn full() -> Report {
         Report {
             fdatasync_ms: Some(0.8),
@@ -244,11 +317,27 @@ mod tests {
             )],
             takeover_ms: Some(TakeoverFigures::new(vec![300.0, 250.5, 400.0], 0)),
             follower_lag_ms: Some(LagFigures { p50: 1.5, p99: 4.0 }),
+            files: Some(FilesFigures {
+                bytes: 256 << 20,
+                copy_s: 0.5,
+                idle_node_bytes: vec![Some(50 << 20), None],
+                import: file(2.0),
+                export: file(1.0),
+                restore: file(0.75),
+            }),
         }
     }
 
     #[test]
     fn json_has_the_documented_keys() {
+        let file_json = |s: f64| {
+            json!({
+                "s": s,
+                "times_copy": s / 0.5,
+                "program_peak_bytes": 20_971_520,
+                "node_peak_bytes": [104_857_600, null],
+            })
+        };
         let want = json!({
             "fdatasync_ms": 0.8,
             "plain_sqlite_inserts_per_s": 1000.0,
@@ -261,6 +350,14 @@ mod tests {
             ],
             "takeover_ms": {"p50": 300.0, "p99": 400.0, "all": [300.0, 250.5, 400.0]},
             "follower_lag_ms": {"p50": 1.5, "p99": 4.0},
+            "files": {
+                "bytes": 268_435_456,
+                "copy_s": 0.5,
+                "idle_node_bytes": [52_428_800, null],
+                "import": file_json(2.0),
+                "export": file_json(1.0),
+                "restore": file_json(0.75),
+            },
         });
         assert_eq!(serde_json::to_value(full()).unwrap(), want);
     }
@@ -285,6 +382,13 @@ p50 300 ms, p99 400 ms; all: 300 250 400
 
 Follower lag: acknowledgement to readable on a follower
 p50 1.50 ms, p99 4.00 ms
+
+A file of 256.0 MiB; a plain copy of it, synced: 0.50 s
+         seconds  times a copy  program's peak  nodes' peaks
+idle                                            50.0 MiB, ?
+import      2.00           4.0        20.0 MiB  100.0 MiB, ?
+export      1.00           2.0        20.0 MiB  100.0 MiB, ?
+restore     0.75           1.5        20.0 MiB  100.0 MiB, ?
 ";
         assert_eq!(full().text(), want);
     }
