@@ -133,3 +133,44 @@ fn a_database_whose_missing_entries_were_purged_is_not_well_after_a_restart() {
         Ok(())
     });
 }
+
+#[test]
+fn an_idle_primary_whose_file_refuses_the_next_statement_makes_room() {
+    run("refused-statement", Weight::Light, async |scratch| {
+        let cluster = TestCluster::start(scratch, |_| {}).await?;
+        let app = cluster.ops().database("app");
+        app.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)", ())
+            .await?;
+        cluster.settle("app").await?;
+        let primary = cluster.primary().await?;
+        // With nothing in its WAL the next statement begins it anew, before anything is committed.
+        wait::until("it is idle", PATIENCE, async || {
+            let status = cluster.database_status(primary, "app").await;
+            match status.map_err(|error| error.to_string())?.wal_bytes {
+                0 => Ok(()),
+                bytes => Err(format!("{bytes} bytes in the WAL")),
+            }
+        })
+        .await?;
+        let mut wal = cluster.file(primary, "app").into_os_string();
+        wal.push("-wal");
+        let wal = PathBuf::from(wal);
+        if !set_immutable(&wal, true) {
+            eprintln!("not tested: files cannot be made immutable here");
+            return Ok(());
+        }
+        let _immutable = Immutable(wal);
+        wait::until("another node takes writes", PATIENCE, async || {
+            let wrote = app.execute("INSERT INTO t VALUES (1)", ()).await;
+            wrote.map(drop).map_err(|error| error.to_string())
+        })
+        .await?;
+        wait::until("it has made room", PATIENCE, async || {
+            let leads = cluster.primary().await.map_err(|error| error.to_string())?;
+            (leads != primary)
+                .then_some(())
+                .ok_or_else(|| format!("node {leads} leads"))
+        })
+        .await
+    });
+}

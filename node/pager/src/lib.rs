@@ -96,6 +96,7 @@ mod file_state;
 mod functions;
 mod gate;
 mod import;
+pub mod memory;
 mod open_options;
 mod os;
 mod page_mask;

@@ -3,11 +3,14 @@
 
 use libsqlite3_sys as ffi;
 
+use crate::memory;
+
 /// Starts SQLite's pseudo-random numbers anew from `seed`, for the whole process: the same calls in the same order get the same
 /// numbers. 0 goes back to true randomness.
 ///
 /// Call it while no thread uses SQLite. With several threads the order of their calls is still theirs.
 pub fn seed_sqlite_randomness(seed: u32) {
+    memory::register();
     // SAFETY: this op takes an int and a connection, here none; it exists in the bundled SQLite.
     unsafe {
         ffi::sqlite3_initialize();

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use libsqlite3_sys::{self as ffi, sqlite3_file, sqlite3_vfs};
 
 use crate::connection_state::ConnectionState;
+use crate::memory;
 use crate::os::{FileKey, FileKind, LOWER_VFS, LowerFile};
 use crate::registry;
 use crate::shared::Shared;
@@ -24,6 +25,7 @@ static LOWER: OnceLock<Result<usize, c_int>> = OnceLock::new();
 /// Registers the shim, once.
 pub(crate) fn register() -> Result<(), rusqlite::Error> {
     let registered = *LOWER.get_or_init(|| {
+        memory::register();
         // SAFETY: `LOWER_VFS` is a C string; the call initialises SQLite if need be.
         let lower = unsafe { ffi::sqlite3_vfs_find(LOWER_VFS.as_ptr()) };
         if lower.is_null() {
@@ -107,7 +109,8 @@ unsafe fn is_on_disk(name: *const c_char) -> bool {
         .is_some_and(|shared| shared.disk.is_some())
 }
 
-/// Removes a file, unless the disk that it is on has no power.
+/// Removes a file, unless the disk that it is on has no power, or it is the WAL of a database in use: SQLite removes one whose database has no page,
+/// as when something has truncated the file under it, and what was committed would be gone with it.
 unsafe extern "C" fn delete(
     _vfs: *mut sqlite3_vfs,
     name: *const c_char,
@@ -127,6 +130,9 @@ unsafe extern "C" fn delete(
         let Some(shared) = database_of(path, kind) else {
             continue;
         };
+        if matches!(kind, FileKind::Wal) && shared.fence.is_raised() {
+            return ffi::SQLITE_IOERR_DELETE;
+        }
         if let Some(disk) = &shared.disk {
             if disk.is_cut() {
                 return ffi::SQLITE_IOERR_DELETE;

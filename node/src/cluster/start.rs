@@ -20,7 +20,7 @@ use openraft::{Config, Raft, SnapshotPolicy};
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::catalog::{Catalog, Effect, Standing};
@@ -47,6 +47,9 @@ use crate::archiver::Troubles;
 use crate::database::recovery::{self, EntryId, Evidence};
 use crate::database::{DatabaseOptions, Host, blocking};
 use crate::staging_file::staging_dir;
+
+/// How long a lane may take to end when the process does: a checkpoint, or a step of SQLite that nothing interrupts.
+const LANE_END_MAX: Duration = Duration::from_secs(5);
 
 /// What a node's part in the cluster is started with.
 #[derive(Clone)]
@@ -236,17 +239,24 @@ impl Cluster {
         self.hand_over().await;
         self.stopping.send_replace(true);
         self.shared.databases.stop();
-        if let Err(error) = self.raft.shutdown().await {
-            warn!(%error, "raft did not stop cleanly");
+        // A lane that a statement holds up closes for nobody, and whoever waits for it would wait as long.
+        let deadline = Instant::now() + LANE_END_MAX;
+        match timeout_at(deadline, self.raft.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "raft did not stop cleanly"),
+            Err(_) => warn!("raft did not stop in time"),
         }
         let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in tasks {
+            let task_ends = task.abort_handle();
             // A task that panicked has said so already.
-            let _ = task.await;
+            if timeout_at(deadline, task).await.is_err() {
+                task_ends.abort();
+            }
         }
-        for database in self.shared.databases.take_running() {
-            database.shutdown().await;
-        }
+        let running = self.shared.databases.take_running();
+        let ends = running.iter().map(|d| d.shutdown_within(LANE_END_MAX));
+        futures::future::join_all(ends).await;
         if let Err(error) = self.shared.log.close().await {
             warn!(%error, "log did not close cleanly");
         }

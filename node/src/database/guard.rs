@@ -1,12 +1,13 @@
 //! [`Guard`]: what SQL of callers may do on a connection, and for how long.
 //!
-//! Owns the authorizer and the progress handler of one connection. It is armed while a caller's SQL is prepared or runs, and lets everything pass
+//! Owns the authorizer and the progress handler of one connection, and limits what SQLite takes of memory. It is armed while a caller's SQL is prepared or runs, and lets everything pass
 //! otherwise. Called by the lane and the reader threads.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use halite_pager::memory;
 use halite_proto::v1;
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -17,8 +18,12 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization, TransactionOperati
 use super::caller::Caller;
 use super::{Host, ReplyTo, failure, pragma};
 
+/// Memory that one statement, or one batch of a caller, may take. Readers and lanes each run one at a time, so a node has a bound.
+pub(super) const MEMORY_BYTES_MAX: u32 = 256 << 20;
 /// Virtual machine steps between two looks at the clock: some tens of microseconds.
 const STEPS_PER_LOOK: i32 = 2_000;
+/// What the disk has refused counts for so long: whoever leads has time to make room for a node whose disk does not.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
 const TEMPORARY: &str = "temporary tables, indexes, triggers and views are refused, since calls share connections: use WITH, or an ordinary table";
 
 /// Whose SQL a connection is being used for.
@@ -94,6 +99,12 @@ struct State {
     /// Nanoseconds after `started`; `u64::MAX` for none.
     deadline: AtomicU64,
     caller: Mutex<Option<Caller>>,
+    /// When somebody saw that what runs should be over, in nanoseconds after `started`; 0 for never.
+    over_since: AtomicU64,
+    /// What runs is done but for its commit, which waits for a quorum.
+    at_gate: AtomicBool,
+    /// When the disk refused something last, in nanoseconds after `started`, and what SQLite said.
+    refused: Mutex<Option<(u64, String)>>,
     /// Of the last armed run, as a number; 0 if it was not interrupted.
     interruption: AtomicU8,
     host: Arc<dyn Host>,
@@ -122,6 +133,9 @@ impl Guard {
             started: host.now(),
             deadline: AtomicU64::new(u64::MAX),
             caller: Mutex::new(None),
+            over_since: AtomicU64::new(0),
+            at_gate: AtomicBool::new(false),
+            refused: Mutex::default(),
             interruption: AtomicU8::new(0),
             host,
             stop: Box::new(stop),
@@ -164,9 +178,11 @@ impl Guard {
             .deadline
             .store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.state.interruption.store(0, Ordering::Relaxed);
+        self.state.over_since.store(0, Ordering::Relaxed);
         *self.state.caller.lock() = Some(terms.caller.clone());
         self.state.refusal.lock().take();
         self.state.mode.store(mode as u8, Ordering::Relaxed);
+        memory::limit(MEMORY_BYTES_MAX);
         let result = work();
         self.disarm();
         // What it leads to is let go of, not under the lock.
@@ -177,7 +193,49 @@ impl Guard {
 
     /// From here on nothing is refused or interrupted: the quorum has the transaction.
     pub(super) fn disarm(&self) {
+        memory::unlimit();
         self.state.mode.store(Mode::Own as u8, Ordering::Relaxed);
+    }
+
+    /// The disk refused what a statement needs.
+    pub(super) fn note_refused(&self, why: &str) {
+        *self.state.refused.lock() = Some((self.state.nanos(), why.to_owned()));
+    }
+
+    /// A transaction is committed.
+    pub(super) fn forget_refused(&self) {
+        *self.state.refused.lock() = None;
+    }
+
+    /// What the disk refused, unless that was long ago or something was committed since.
+    pub(super) fn refused(&self) -> Option<String> {
+        let refused = self.state.refused.lock();
+        let (at, why) = refused.as_ref()?;
+        let ago = self.state.nanos().saturating_sub(*at);
+        (Duration::from_nanos(ago) < REFUSED_FOR).then(|| why.clone())
+    }
+
+    /// A commit begins to wait for the quorum, or is decided.
+    pub(super) fn waits_at_gate(&self, waits: bool) {
+        self.state.at_gate.store(waits, Ordering::Relaxed);
+    }
+
+    /// For how long a statement has been going on that should be over, as far as this was asked: it cannot be interrupted. Called by other threads.
+    pub(super) fn overdue(&self) -> Duration {
+        let state = &self.state;
+        let runs = state.mode.load(Ordering::Relaxed) != Mode::Own as u8
+            && !state.at_gate.load(Ordering::Relaxed);
+        if !runs || state.over().is_none() {
+            return Duration::ZERO;
+        }
+        let now = state.nanos();
+        match state.over_since.load(Ordering::Relaxed) {
+            0 => {
+                state.over_since.store(now.max(1), Ordering::Relaxed);
+                Duration::ZERO
+            }
+            since => Duration::from_nanos(now.saturating_sub(since)),
+        }
     }
 
     /// What the authorizer refused last, and why.
@@ -208,6 +266,12 @@ impl Guard {
 }
 
 impl State {
+    /// Since the guard is there.
+    fn nanos(&self) -> u64 {
+        let since = self.host.now().saturating_duration_since(self.started);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
     fn authorize(&self, context: &AuthContext<'_>) -> Authorization {
         let mode = match self.mode.load(Ordering::Relaxed) {
             1 => Mode::Caller,
@@ -242,9 +306,7 @@ impl State {
     /// Whether the caller wants nothing more, and why. The one place that says so.
     fn over(&self) -> Option<Interruption> {
         let deadline = self.deadline.load(Ordering::Relaxed);
-        let now = self.host.now();
-        let nanos = now.saturating_duration_since(self.started).as_nanos();
-        if deadline != u64::MAX && nanos >= u128::from(deadline) {
+        if deadline != u64::MAX && self.nanos() >= deadline {
             return Some(Interruption::Expired);
         }
         let caller = self.caller.lock();

@@ -17,16 +17,21 @@ use super::guard::Terms;
 use super::reply::RoomWaiter;
 use super::{Database, DatabaseId, Host, ReplyTo, failure};
 use link::{Control, Link, Links, closing};
+use lost::Busy;
 use read::Read;
 use schedule::{Schedule, Work};
+use worker::Worker;
 
 mod link;
+mod lost;
 mod read;
 mod schedule;
 mod worker;
 
 /// Reads that may wait for a thread; more are refused as unavailable.
 const QUEUED_MAX: usize = 65_536;
+/// How long the threads are waited for at the end.
+const END_MAX: Duration = Duration::from_secs(5);
 /// How long the pool is waited for to let go of a database. What runs is interrupted at once; what is left then is one step of SQLite, such as
 /// a sort, that cannot be.
 const FORGET_MAX: Duration = Duration::from_secs(5);
@@ -52,7 +57,8 @@ impl ReadJob {
 /// See the module.
 pub struct ReaderPool {
     queue: Arc<Queue>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Looks after the threads; none in lockstep.
+    watcher: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Queue {
@@ -60,6 +66,8 @@ struct Queue {
     state: Mutex<State>,
     wake: Condvar,
     forgotten: Condvar,
+    /// Wakes whoever looks after the threads.
+    watch: Condvar,
     /// No thread has anything to do: what a host in lockstep waits for.
     settled: Condvar,
     lockstep: bool,
@@ -68,9 +76,13 @@ struct Queue {
 #[derive(Default)]
 struct State {
     schedule: Schedule,
-    /// Threads that run, and of them the ones that wait for work.
+    /// Threads that run and were not given up, and of them the ones that wait for work.
     threads: usize,
     idle: usize,
+    /// Those that are waited for in the end, by their numbers, and the last number.
+    handles: BTreeMap<usize, JoinHandle<()>>,
+    workers: usize,
+    busy: Busy,
     /// Connections that nobody uses.
     links: Links,
     /// Reads that threads are at, by database: each has a connection, or opens one.
@@ -133,27 +145,29 @@ impl ReaderPool {
             state: Mutex::new(State::default()),
             wake: Condvar::new(),
             forgotten: Condvar::new(),
+            watch: Condvar::new(),
             settled: Condvar::new(),
             lockstep: host.lockstep(),
         });
         let pool = ReaderPool {
             queue: queue.clone(),
-            threads: Mutex::new(Vec::new()),
+            watcher: Mutex::default(),
         };
-        for number in 0..threads.max(1) {
-            let (queue, worker_host) = (queue.clone(), host.clone());
-            queue.state.lock().threads += 1;
-            let spawned = host.spawn(
-                format!("reader-{number}"),
-                Box::new({
-                    let queue = queue.clone();
-                    move || worker::Worker::new(queue, worker_host).run()
-                }),
+        for _ in 0..threads.max(1) {
+            let number = queue.state.lock().next_worker();
+            if let Err(error) = queue.start_worker(number) {
+                pool.shutdown();
+                return Err(error);
+            }
+        }
+        if !queue.lockstep {
+            let watcher = host.spawn(
+                "reader-watch".to_owned(),
+                Box::new(move || lost::watch(&queue)),
             );
-            match spawned {
-                Ok(thread) => pool.threads.lock().push(thread),
+            match watcher {
+                Ok(thread) => *pool.watcher.lock() = Some(thread),
                 Err(error) => {
-                    queue.state.lock().threads -= 1;
                     pool.shutdown();
                     return Err(error);
                 }
@@ -242,14 +256,29 @@ impl ReaderPool {
         state.stopped = true;
         let waiting = state.stop(None);
         self.queue.wake.notify_all();
+        self.queue.watch.notify_all();
         drop(state);
         let error = failure::unavailable("the node is being closed", Duration::from_millis(200));
         waiting.refuse(&error);
-        for thread in std::mem::take(&mut *self.threads.lock()) {
-            if thread.join().is_err() {
-                tracing::error!("a reader thread has panicked");
+        // First: it may still start others.
+        if let Some(watcher) = self.watcher.lock().take() {
+            join(watcher);
+        }
+        let all = self.queue.all_left();
+        let workers = std::mem::take(&mut self.queue.state.lock().handles);
+        for worker in workers.into_values() {
+            if all || worker.is_finished() {
+                join(worker);
+            } else {
+                tracing::error!("left behind, since it does not end: a reader thread");
             }
         }
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a reader thread has panicked");
     }
 }
 
@@ -267,20 +296,47 @@ impl RoomWaiter for Queue {
 }
 
 impl Queue {
+    fn start_worker(self: &Arc<Self>, number: usize) -> io::Result<()> {
+        self.state.lock().threads += 1;
+        let queue = self.clone();
+        let spawned = self.host.spawn(
+            format!("reader-{number}"),
+            Box::new(move || Worker::new(number, queue).run()),
+        );
+        let mut state = self.state.lock();
+        match spawned {
+            Ok(thread) => {
+                state.handles.insert(number, thread);
+                Ok(())
+            }
+            Err(error) => {
+                state.threads -= 1;
+                Err(error)
+            }
+        }
+    }
+
     /// What a thread does next, with a connection for a read that begins, if there is one. Without `wait`, [`Next::Nothing`] if there is
     /// nothing. What comes out [`has_stopped`](Self::has_stopped) or is [`park`](Self::park)ed later.
-    fn next(&self, waiter: &Arc<dyn RoomWaiter>, wait: bool) -> Next {
+    fn next(&self, worker: &Worker, wait: bool) -> Next {
         let mut state = self.state.lock();
+        if state.busy.is_back(worker.number) {
+            // Another has its place: it leaves as one more.
+            state.threads += 1;
+            return Next::Stop;
+        }
         loop {
             let terms = schedule::Terms {
                 now: self.host.now(),
                 threads: state.threads,
                 lockstep: self.lockstep,
-                waiter,
+                waiter: &worker.waiter,
             };
             if let Some(work) = state.schedule.next(&terms) {
                 let database = work.database();
                 *state.running.entry(database).or_default() += 1;
+                let until = work.deadline().max(self.host.now());
+                state.busy.begins(worker.number, worker.thread, until);
                 let begins = matches!(work, Work::Begin { .. });
                 let link = begins.then(|| state.links.take(database)).flatten();
                 return Next::Work(work, link);
@@ -389,6 +445,20 @@ impl Queue {
         while !(state.schedule.queued() == 0 && state.idle == state.threads) {
             self.settled.wait(&mut state);
         }
+    }
+
+    /// Waits until all threads are over; false if some are at something that nothing interrupts.
+    fn all_left(&self) -> bool {
+        let deadline = self.host.now() + END_MAX;
+        let mut state = self.state.lock();
+        while state.threads > 0 {
+            if self.lockstep {
+                self.settled.wait(&mut state);
+            } else if self.settled.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
+        }
+        state.threads == 0
     }
 
     /// A thread is over.

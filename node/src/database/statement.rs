@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use halite_pager::{Cursor, Prepared};
+use halite_pager::{Cursor, Prepared, memory};
 use halite_proto::v1;
 use rusqlite::limits::Limit;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Row, Statement, ffi};
 
-use super::guard::{Guard, Refusal};
+use super::guard::{Guard, MEMORY_BYTES_MAX, Refusal};
 use super::{failure, pragma};
 
 /// SQL longer than this is not kept prepared.
@@ -334,7 +334,12 @@ pub(super) fn explain(error: rusqlite::Error, guard: &Guard) -> v1::Error {
             failure::corrupt(message)
         }
         _ if code == ffi::SQLITE_IOERR_DATA => failure::unavailable(DAMAGED, MADE_ROOM_SOON),
+        _ if is_out_of_memory(code) && memory::was_refused() => failure::sql(
+            format!("{message}: one call may take {MEMORY_BYTES_MAX} bytes of it"),
+            ffi::SQLITE_NOMEM,
+        ),
         ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN | ffi::SQLITE_NOMEM | ffi::SQLITE_PROTOCOL => {
+            guard.note_refused(&message);
             v1::Error {
                 sqlite_code: code,
                 ..failure::internal(message)
@@ -342,6 +347,10 @@ pub(super) fn explain(error: rusqlite::Error, guard: &Guard) -> v1::Error {
         }
         _ => failure::sql(message, code),
     }
+}
+
+fn is_out_of_memory(code: i32) -> bool {
+    [ffi::SQLITE_NOMEM, ffi::SQLITE_IOERR_NOMEM].contains(&code)
 }
 
 fn is_cacheable(keyword: &str) -> bool {

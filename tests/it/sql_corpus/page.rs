@@ -100,6 +100,13 @@ fn the_page_says_what_is_told_beyond_each_limit() {
         is(value.await, &too_big, "32 MiB")?;
         let row = app.query("SELECT zeroblob(30000000), zeroblob(30000000)", ());
         is(row.await, &too_big, "48 MiB")?;
+        let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 400)";
+        let memory = format!("{many} SELECT json_group_array(hex(zeroblob(500000))) FROM n");
+        let no_memory = ErrorKind::Sql {
+            code: 7,
+            extended: 7,
+        };
+        is(app.query(memory, ()).await, &no_memory, "256 MiB")?;
         let rows = format!("INSERT INTO t {COUNT} RETURNING zeroblob(1000000)");
         is(app.execute(rows, ()).await, &ErrorKind::Invalid, "32 MiB")?;
         let left = app.query("SELECT count(*) FROM t", ()).await?;

@@ -107,3 +107,23 @@ fn a_look_at_some_pages_suspects_what_the_disk_has_lost_since_the_last_one() {
         PageNo::new(1)
     );
 }
+
+#[test]
+fn the_wal_of_a_file_that_was_emptied_stays() {
+    let pair = filled();
+    let database = pair.writer.database().clone();
+    pair.sql("DELETE FROM t WHERE a = 40");
+    let mut wal = database.path().as_os_str().to_owned();
+    wal.push("-wal");
+    let bytes = |path: &std::ffi::OsStr| std::fs::metadata(path).map(|found| found.len()).ok();
+    let before = bytes(&wal);
+    assert!(before > Some(0));
+    File::options()
+        .write(true)
+        .open(database.path())
+        .and_then(|file| file.set_len(0))
+        .expect("truncate");
+    // Whoever opens it now finds a database without a page, whose WAL SQLite would remove.
+    database.snapshot().expect_err("no page is left");
+    assert_eq!(bytes(&wal), before);
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Lane;
 use crate::database::failure::describe;
 
-/// Between two looks at all pages: what SQLite refuses may be wrong in what was committed, and then no look helps.
+/// After a look at all pages that was in vain: what SQLite refuses may be wrong in what was committed, and then no look helps.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 impl Lane {
@@ -22,9 +22,10 @@ impl Lane {
             self.pager.suspect();
             return;
         }
-        self.look_again_at = Some(now + LOOK_EVERY);
         match self.pager.own_up_to_damage() {
             Ok(report) => {
+                let in_vain = report.damaged.is_empty();
+                self.look_again_at = in_vain.then_some(now + LOOK_EVERY);
                 if let Some(first) = report.damaged.first() {
                     let (damaged, all) = (report.damaged.len(), report.pages);
                     let why = format!(

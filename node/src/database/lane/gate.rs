@@ -90,6 +90,7 @@ impl LaneGate {
 
     /// The guard of the writer's connection, to be disarmed once the quorum has a transaction.
     pub(super) fn set_guard(&self, guard: Guard) {
+        *self.shared.guard.lock() = Some(guard.clone());
         *self.guard.lock() = Some(guard);
     }
 
@@ -300,11 +301,19 @@ fn has_every_page(transaction: &CapturedTransaction<'_>) -> bool {
 
 impl Gate for LaneGate {
     fn commit(&self, transaction: &CapturedTransaction<'_>) -> GateVerdict {
+        let guard = self.guard.lock().clone();
+        if let Some(guard) = &guard {
+            guard.waits_at_gate(true);
+        }
         let decision = self.decide(transaction);
+        if let Some(guard) = &guard {
+            guard.waits_at_gate(false);
+        }
         let verdict = match &decision {
             Decision::Open(entry) => {
-                if let Some(guard) = &*self.guard.lock() {
+                if let Some(guard) = &guard {
                     guard.disarm();
+                    guard.forget_refused();
                 }
                 self.shared.will_show(entry.ltx.index);
                 GateVerdict::Open

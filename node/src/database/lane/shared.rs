@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::database::guard::Guard;
 use crate::database::{Applied, Health};
 
 /// See the module.
@@ -19,6 +20,8 @@ pub(in crate::database) struct Shared {
     ceiling: AtomicU64,
     /// Counts replacements of the file's content that cached connections do not notice.
     generation: AtomicU64,
+    /// Of the writer's connection.
+    pub(in crate::database) guard: Mutex<Option<Guard>>,
     /// The file; `None` once the database is shut down.
     pager: Mutex<Option<Arc<halite_pager::Database>>>,
 }
@@ -37,6 +40,7 @@ impl Shared {
             batched_jobs: AtomicU64::new(0),
             ceiling: AtomicU64::new(applied.raft_index),
             generation: AtomicU64::new(0),
+            guard: Mutex::default(),
             pager: Mutex::new(Some(pager)),
         }
     }

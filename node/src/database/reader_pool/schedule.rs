@@ -75,6 +75,14 @@ impl Work {
             Work::GoOn(read) | Work::End(read, _) => read.job.database.spec().id,
         }
     }
+
+    /// Until when it may run.
+    pub(super) fn deadline(&self) -> Instant {
+        match self {
+            Work::Begin { job, .. } => job.deadline,
+            Work::GoOn(read) | Work::End(read, _) => read.job.deadline,
+        }
+    }
 }
 
 impl Schedule {

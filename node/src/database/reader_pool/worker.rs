@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use halite_proto::v1;
+use rustix::process::Pid;
 
 use super::link::{Link, closing};
+use super::lost::own_thread;
 use super::read::{Between, Read, Stop};
 use super::schedule::Work;
 use super::{Next, Queue, ReadJob};
@@ -21,18 +23,23 @@ const BEHIND_PAUSE: Duration = Duration::from_millis(200);
 
 /// See the module. Lives on its thread.
 pub(super) struct Worker {
+    pub(super) number: usize,
+    pub(super) thread: Option<Pid>,
+    pub(super) waiter: Arc<dyn RoomWaiter>,
     queue: Arc<Queue>,
-    waiter: Arc<dyn RoomWaiter>,
     host: Arc<dyn Host>,
     gathered: Deliveries,
 }
 
 impl Worker {
-    pub(super) fn new(queue: Arc<Queue>, host: Arc<dyn Host>) -> Self {
+    /// For the thread that calls.
+    pub(super) fn new(number: usize, queue: Arc<Queue>) -> Self {
         Worker {
+            number,
+            thread: own_thread(),
             waiter: queue.clone(),
+            host: queue.host.clone(),
             queue,
-            host,
             gathered: Deliveries::default(),
         }
     }
@@ -43,10 +50,10 @@ impl Worker {
             if self.gathered.len() >= HANDFUL_MAX {
                 self.gathered.send();
             }
-            let next = match self.queue.next(&self.waiter, false) {
+            let next = match self.queue.next(&self, false) {
                 Next::Nothing => {
                     self.gathered.send();
-                    self.queue.next(&self.waiter, true)
+                    self.queue.next(&self, true)
                 }
                 next => next,
             };
