@@ -151,10 +151,12 @@ pub(super) fn promotion(
     Ok(true)
 }
 
-/// Who is to lead: `to`, or the other voter whose log reaches furthest. `behind` says by how many entries a node is behind, if it is known.
+/// Who is to lead: `to`, or the other voter with the fewest databases in trouble, and of those the one whose log reaches furthest. `behind` says by
+/// how many entries a node is behind, if it is known.
 pub(super) fn successor(
     standing: &Standing,
     to: Option<u64>,
+    troubles: impl Fn(u64) -> usize,
     behind: impl Fn(u64) -> Option<u64>,
 ) -> Result<u64, Refusal> {
     let voters = standing.voters();
@@ -171,7 +173,7 @@ pub(super) fn successor(
         .filter(|id| *id != standing.primary)
         .filter(|id| is_close(standing, *id, behind(*id)).is_ok());
     close
-        .min_by_key(|id| (behind(*id), *id))
+        .min_by_key(|id| (troubles(*id), behind(*id), *id))
         .ok_or(Refusal::NoSuccessor(standing.primary))
 }
 
@@ -369,21 +371,31 @@ mod tests {
             3 => Some(2),
             _ => None,
         };
-        assert_eq!(successor(&all, None, behind), Ok(3));
-        assert_eq!(successor(&all, Some(2), behind), Ok(2));
-        assert_eq!(successor(&all, Some(4), behind), Err(Refusal::NotAVoter(4)));
-        let one_dead = standing(&[&[1, 2, 3]], &[], &[1, 2]);
-        assert_eq!(successor(&one_dead, None, behind), Ok(2));
+        let none = |_| 0;
+        assert_eq!(successor(&all, None, none, behind), Ok(3));
+        // Further behind, but with all its databases.
+        let troubled = |id| usize::from(id == 3);
+        assert_eq!(successor(&all, None, troubled, behind), Ok(2));
+        assert_eq!(successor(&all, Some(2), none, behind), Ok(2));
         assert_eq!(
-            successor(&one_dead, Some(3), behind),
+            successor(&all, Some(4), none, behind),
+            Err(Refusal::NotAVoter(4))
+        );
+        let one_dead = standing(&[&[1, 2, 3]], &[], &[1, 2]);
+        assert_eq!(successor(&one_dead, None, none, behind), Ok(2));
+        assert_eq!(
+            successor(&one_dead, Some(3), none, behind),
             Err(Refusal::Silent(3))
         );
         let alone = standing(&[&[1, 2, 3]], &[], &[1]);
         assert_eq!(
-            successor(&alone, None, behind),
+            successor(&alone, None, none, behind),
             Err(Refusal::NoSuccessor(1))
         );
         let far = |_| Some(BEHIND_MAX + 1);
-        assert_eq!(successor(&all, None, far), Err(Refusal::NoSuccessor(1)));
+        assert_eq!(
+            successor(&all, None, none, far),
+            Err(Refusal::NoSuccessor(1))
+        );
     }
 }
