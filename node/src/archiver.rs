@@ -24,7 +24,7 @@ use tracing::{debug, error};
 use crate::cluster::Cluster;
 use crate::cluster::role::Role;
 use crate::database::Database;
-use sync::DatabaseArchive;
+use sync::{DatabaseArchive, Tending};
 use troubles::Task;
 pub(crate) use troubles::Troubles;
 use upkeep::Done;
@@ -180,8 +180,16 @@ impl Archiver {
             let due = archive
                 .sync
                 .upkeep(&self.cluster, database, schedule, permits);
-            if let Some(upkeep) = due {
-                archive.upkeep.spawn(upkeep.run());
+            match due {
+                Tending::Due(upkeep) => {
+                    archive.upkeep.spawn(upkeep.run());
+                }
+                // What failed before is not there any more, or was done by others.
+                Tending::Nothing => {
+                    let troubles = self.cluster.archive_troubles();
+                    troubles.note(key.0, &database.spec().name, &key.1, Task::Upkeep, None);
+                }
+                Tending::NotNow => {}
             }
         }
     }

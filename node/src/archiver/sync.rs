@@ -110,6 +110,14 @@ pub(super) struct DatabaseArchive {
     upkeep_due: Instant,
 }
 
+/// What is to be merged or deleted.
+pub(super) enum Tending {
+    /// It was not looked, or what is there is not known.
+    NotNow,
+    Nothing,
+    Due(Upkeep),
+}
+
 /// What the log still has for the archive.
 struct Merged {
     batch: LevelZeroBatch,
@@ -365,15 +373,20 @@ impl DatabaseArchive {
         database: &Arc<Database>,
         schedule: &Arc<Schedule>,
         permits: &Arc<Semaphore>,
-    ) -> Option<Upkeep> {
-        let place = self.place.clone().filter(|_| self.listed)?;
+    ) -> Tending {
         let now = Instant::now();
+        let Some(place) = self.place.clone().filter(|_| self.listed) else {
+            return Tending::NotNow;
+        };
         if now < self.upkeep_due {
-            return None;
+            return Tending::NotNow;
         }
         let first = schedule.levels.first().copied();
         self.upkeep_due = now + first.map_or(UPKEEP_EVERY, |first| (first / 4).min(UPKEEP_EVERY));
-        Upkeep::is_due(&self.files, schedule, wall_clock(cluster)).then(|| Upkeep {
+        if !Upkeep::is_due(&self.files, schedule, wall_clock(cluster)) {
+            return Tending::Nothing;
+        }
+        Tending::Due(Upkeep {
             cluster: cluster.clone(),
             database: database.clone(),
             place,
