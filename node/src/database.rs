@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use halite_ltx::PageNo;
 use halite_proto::v1;
@@ -72,6 +73,11 @@ use lane::inbox::Inbox;
 use lane::message::{Install, Job, Ordered, PendingApply, Task, Told};
 use lane::shared::Shared;
 use page_source::LtxPages;
+
+/// A statement that should be over is interrupted within milliseconds where it can be, and within a second or two where it sorts.
+const HELD_UP_AFTER: Duration = Duration::from_secs(3);
+const HELD_UP: &str = "writes wait here for a statement whose time is over and that cannot be interrupted: a function of SQL that takes long, or \
+                       a disk that does not answer";
 
 /// One SQLite file of this node. See the module.
 pub struct Database {
@@ -236,11 +242,29 @@ impl Database {
     pub fn status(&self) -> Status {
         Status {
             applied: *self.shared.applied.borrow(),
-            health: self.shared.health.borrow().clone(),
+            health: self.health_now(),
             wal_bytes: self.shared.wal_bytes.load(Ordering::Relaxed),
             queued_jobs: self.inbox.queued_jobs(),
             batches: self.shared.batches.load(Ordering::Relaxed),
             batched_jobs: self.shared.batched_jobs.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What the lane says, as long as it says anything: one that is held up by a statement cannot, and one whose statements fail has nothing to apply.
+    fn health_now(&self) -> Health {
+        let told = self.shared.health.borrow().clone();
+        let guard = self.shared.guard.lock().clone();
+        let Some(guard) = guard.filter(|_| told == Health::Fine) else {
+            return told;
+        };
+        let why = match guard.refused() {
+            Some(refused) => format!("writes fail here: {refused}"),
+            None if guard.overdue() >= HELD_UP_AFTER => HELD_UP.to_owned(),
+            None => return told,
+        };
+        Health::Behind {
+            why,
+            readable: true,
         }
     }
 
@@ -346,6 +370,13 @@ impl Database {
             tracing::error!(database = %self.spec.name, "the lane has panicked");
         }
         self.shared.close();
+    }
+
+    /// The same for a process that ends: one that a statement holds up is left behind after this time. What it had not committed never was.
+    pub async fn shutdown_within(&self, most: Duration) {
+        if tokio::time::timeout(most, self.shutdown()).await.is_err() {
+            tracing::error!(database = %self.spec.name, "left behind, since its lane does not end: {HELD_UP}");
+        }
     }
 
     /// Ends the lane without waiting for its end.

@@ -32,11 +32,12 @@ const CHATTY: [&str; 8] = [
     "mio",
 ];
 
-/// What says so many times a second that a member does not answer. Halite says it once, in its own words.
-const REPEATING: [&str; 4] = [
+/// What says so many times a second that a member does not answer, or is none any more. Halite says it once, in its own words.
+const REPEATING: [&str; 5] = [
     "openraft::core::raft_core",
     "openraft::core::heartbeat",
     "openraft::replication",
+    "openraft::proposer::candidate",
     "openraft::engine::handler::replication_handler",
 ];
 

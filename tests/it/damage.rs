@@ -242,6 +242,8 @@ fn damage_under_way(name: &str, damage: impl FnOnce(&Path) -> Result<()>) {
             repaired.then_some(()).ok_or(said)
         })
         .await?;
+        let notice = cluster.database_status(node, "app").await?.notice;
+        ensure!(notice.is_empty(), "{notice}");
         intact(&cluster).await
     });
 }

@@ -369,3 +369,29 @@ fn text_of_another_encoding_replaces_what_is_there_and_all_nodes_read_and_write_
         Ok(())
     });
 }
+
+#[test]
+fn a_schema_that_nodes_would_not_read_is_refused_before_anything_is_sent() {
+    run("import-shadow-trigger", Weight::Light, async |scratch| {
+        let cluster = TestCluster::start(scratch, |options| options.nodes = 1).await?;
+        let path = scratch.join("shadow.db");
+        // Sound for SQLite, and unreadable where shadow tables are protected.
+        let made = stock::try_write(
+            &path,
+            "CREATE VIRTUAL TABLE v USING fts5(t); CREATE TABLE plain (a);
+             CREATE TRIGGER tr AFTER INSERT ON v_config BEGIN SELECT 1; END",
+        )?;
+        ensure!(made.is_none(), "{made:?}");
+        let (addr, file) = (
+            cluster.local.node(1).addr.clone(),
+            path.display().to_string(),
+        );
+        let ended = program::run(["import", "--addr", &addr, "--db", "shadow", &file])?;
+        let said = program::text(&ended);
+        ensure!(!ended.status.success(), "{said}");
+        ensure!(said.contains("triggers on shadow tables"), "{said}");
+        let listed = program::text(&program::run(["db", "list", "--addr", &addr])?);
+        ensure!(!listed.contains("shadow"), "{listed}");
+        Ok(())
+    });
+}

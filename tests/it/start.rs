@@ -321,3 +321,15 @@ fn a_command_on_a_cluster_that_is_not_formed_takes_the_time_that_it_is_given_onc
         Ok(())
     });
 }
+
+#[test]
+fn a_node_whose_terminal_is_closed_stops_in_order() {
+    run("hangup", Weight::Light, async |scratch| {
+        let mut cluster = TestCluster::start(scratch, |options| options.nodes = 1).await?;
+        let pid = cluster.local.pid(1).context("the node runs")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP)?;
+        ensure!(cluster.ended(1).await? == 0);
+        ensure!(cluster.log_of(1)?.contains("stopped"));
+        Ok(())
+    });
+}

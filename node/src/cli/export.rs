@@ -38,7 +38,7 @@ pub(crate) struct ExportArgs {
     /// Replace the output if it is there, and remove its -wal, -shm and -journal
     #[arg(long)]
     force: bool,
-    /// How fresh the copy has to be: local, bounded:DURATION, session or linearizable
+    /// How fresh the copy has to be: local, bounded:DURATION, session or linearizable; with session the primary gives it
     #[arg(long, value_name = "LEVEL", default_value = "session", value_parser = parse_level)]
     level: ReadLevel,
 }

@@ -6,10 +6,12 @@ use std::io;
 use futures::FutureExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGINT and SIGTERM, caught for as long as the process runs and given to whoever asks here.
+/// SIGINT, SIGTERM and SIGHUP, caught for as long as the process runs and given to whoever asks here.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// `None` where whoever started the process has it ignored, as `nohup` does.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -17,13 +19,17 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: match hangup_is_ignored() {
+                true => None,
+                false => Some(signal(SignalKind::hangup())?),
+            },
         })
     }
 
     async fn next(&mut self) -> StopSignal {
         tokio::select! {
             _ = self.interrupt.recv() => StopSignal::Interrupt,
-            _ = self.terminate.recv() => StopSignal::Terminate,
+            signal = terminated(&mut self.terminate, &mut self.hangup) => signal,
         }
     }
 
@@ -40,16 +46,41 @@ impl Signals {
         }
     }
 
-    /// Waits for SIGTERM alone: a SIGINT is there for who asks next.
+    /// Waits for SIGTERM and SIGHUP alone: a SIGINT is there for who asks next.
     pub(crate) async fn terminated(&mut self) -> StopSignal {
-        self.terminate.recv().await;
-        StopSignal::Terminate
+        terminated(&mut self.terminate, &mut self.hangup).await
     }
 
-    /// Forgets a SIGINT that came when there was nothing to interrupt. A SIGTERM stays.
+    /// Forgets a SIGINT that came when there was nothing to interrupt. The others stay.
     pub(crate) fn forget_interrupt(&mut self) {
         while self.interrupt.recv().now_or_never().flatten().is_some() {}
     }
+}
+
+async fn terminated(terminate: &mut Signal, hangup: &mut Option<Signal>) -> StopSignal {
+    let hung_up = async {
+        match hangup {
+            Some(hangup) => hangup.recv().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => StopSignal::Terminate,
+        _ = hung_up => StopSignal::Hangup,
+    }
+}
+
+/// Linux tells; elsewhere it is taken not to be.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ignores(&status, 1)
+}
+
+/// Whether the signal of this number is among those that a process ignores (proc(5): `SigIgn`).
+fn ignores(status: &str, signal: u32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// A signal that asks the process to stop.
@@ -59,6 +90,8 @@ pub enum StopSignal {
     Interrupt,
     /// SIGTERM.
     Terminate,
+    /// SIGHUP: the terminal is gone.
+    Hangup,
 }
 
 impl StopSignal {
@@ -66,6 +99,7 @@ impl StopSignal {
         match self {
             Self::Interrupt => "SIGINT",
             Self::Terminate => "SIGTERM",
+            Self::Hangup => "SIGHUP",
         }
     }
 
@@ -74,11 +108,12 @@ impl StopSignal {
         match self {
             Self::Interrupt => 130,
             Self::Terminate => 143,
+            Self::Hangup => 129,
         }
     }
 }
 
-/// Ready at the first SIGINT or SIGTERM. From then on the next one ends the process with exit code 1.
+/// Ready at the first SIGINT, SIGTERM or SIGHUP. From then on the next one ends the process with exit code 1.
 ///
 /// Signals are caught from this call on, so that none is lost while the node starts.
 pub(crate) fn stop_requested() -> io::Result<impl Future<Output = ()>> {
@@ -97,9 +132,23 @@ pub(crate) fn stop_requested() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Runs `work` unless SIGINT or SIGTERM comes first: then it is dropped, which cleans up, and the signal is returned.
+/// Runs `work` unless SIGINT, SIGTERM or SIGHUP comes first: then it is dropped, which cleans up, and the signal is returned.
 pub(crate) async fn unless_interrupted<T>(
     work: impl Future<Output = T>,
 ) -> io::Result<Result<T, StopSignal>> {
     Ok(Signals::listen()?.unless(work).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_is_read_from_the_mask() {
+        let status = "Name:\thalite\nSigIgn:\t0000000000001001\nSigCgt:\tffffffffffffffff\n";
+        assert!(ignores(status, 1));
+        assert!(ignores(status, 13));
+        assert!(!ignores(status, 2));
+        assert!(!ignores("", 1));
+    }
 }

@@ -31,8 +31,9 @@ use session::{Budget, Session};
 /// Execute SQL: one statement, standard input, or a prompt.
 ///
 /// Without STATEMENT, a terminal gets a prompt (.help tells more); otherwise statements are read from standard input, up to the
-/// first that fails. A transaction that only writes is sent when it is whole, so a dump of sqlite3 can be piped in; one that reads holds
-/// the database's only writer and has to end within 5 seconds.
+/// first that fails. A transaction that only writes is sent when it is whole, so a dump of sqlite3 of up to 16 MiB can be piped in (a larger
+/// one becomes a file first: `sqlite3 FILE < DUMP`, then `halite import`); one that reads holds the database's only writer and has to end within
+/// 5 seconds.
 #[derive(Debug, Args)]
 pub(crate) struct SqlArgs {
     /// The database [default: the only one there is]
@@ -43,7 +44,7 @@ pub(crate) struct SqlArgs {
     #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
     level: Option<ReadLevel>,
     /// How long one statement may take, with all retries, such as 5m for an index on a large table. The first one's time counts from the start of
-    /// the command [default: 10s]
+    /// the command [default: 10s, of which one node has 5s]
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     timeout: Option<Duration>,
     /// How results are shown [default: table; json with --json]

@@ -16,9 +16,9 @@ use report::ClusterReport;
 
 /// Show the nodes and databases of the cluster.
 ///
-/// Exit code 0: there is a primary, it and a majority of the voters answer, and every database takes writes. Exit code 1: the cluster
-/// cannot take writes, or not to every database, or no node answers. A single lost node of three, or a copy in trouble on a node that does
-/// not lead, is shown and does not change the exit code. Exit code 1 as well: a database cannot be archived where it should be.
+/// Exit code 0: all members answer, every database takes writes and is archived where it should be, and no copy is in trouble. Exit code 1:
+/// anything of that is not so, also where the cluster takes writes all the same, as with one lost node of three. In JSON, `healthy` says the
+/// one and `takes_writes` the other.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     /// Show it again every second until Ctrl-C

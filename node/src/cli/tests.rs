@@ -166,7 +166,11 @@ fn failures_lead_to_exit_codes() {
     assert_eq!(code(Ok(Outcome::Good)), good);
     assert_eq!(code(Ok(Outcome::Bad)), bad);
     assert_eq!(code(Err(CliError::OutputClosed)), good);
-    for (signal, want) in [(StopSignal::Interrupt, 130), (StopSignal::Terminate, 143)] {
+    for (signal, want) in [
+        (StopSignal::Interrupt, 130),
+        (StopSignal::Terminate, 143),
+        (StopSignal::Hangup, 129),
+    ] {
         let done = code(Err(CliError::Interrupted { signal, told: None }));
         assert_eq!(done, format!("{:?}", ExitCode::from(want)));
     }

@@ -241,6 +241,8 @@ impl FileLayer<'_> {
             message.push_str(&format!(
                 "; write it as `{leaf}` in the section `{section}`"
             ));
+        } else if section.is_some() && setting::find(&entry.key).is_some() {
+            message.push_str(&format!("; `{}` stands outside of all sections", entry.key));
         } else if let Some(meant) = suggestion(section, &entry.key) {
             message.push_str(&format!("; did you mean `{meant}`?"));
         }

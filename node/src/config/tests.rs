@@ -131,7 +131,7 @@ fn lists_replace_each_other_as_a_whole() {
 
 #[test]
 fn unknown_keys_are_refused_with_the_nearest_name_at_each_depth() {
-    let text = "nodeid: 1\nclustr: {}\ncluster:\n  initial_members: []\n  join: true\ncheckpoint:\n  walsize: 1MiB\n\
+    let text = "nodeid: 1\nclustr: {}\ncluster:\n  initial_members: []\n  scrub-interval: 1h\ncheckpoint:\n  walsize: 1MiB\n\
                 wal-size: 1MiB\nlog:\n  colour: red\ndbs:\n  - nmae: app\n    replica:\n      uri: file:///x\n\
                 log.level: info\n";
     assert_eq!(
@@ -140,6 +140,7 @@ fn unknown_keys_are_refused_with_the_nearest_name_at_each_depth() {
             "1: unknown key `nodeid`; did you mean `node-id`?",
             "2: unknown key `clustr`; did you mean `cluster`?",
             "4: unknown key `initial_members` in `cluster`; did you mean `initial-members`?",
+            "5: unknown key `scrub-interval` in `cluster`; `scrub-interval` stands outside of all sections",
             "7: unknown key `walsize` in `checkpoint`; did you mean `wal-size`?",
             "8: unknown key `wal-size`; did you mean `checkpoint.wal-size`?",
             "10: unknown key `colour` in `log`",

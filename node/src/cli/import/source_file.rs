@@ -52,7 +52,11 @@ impl SourceFile {
             return Err(malformed(path, fault));
         }
         let mut connection = lock_out_writers(&real)?;
-        match quick_check(&mut connection, path)? {
+        // As the nodes open it: what they would not read is found here.
+        set_defensive(&connection, path, true)?;
+        let checked = quick_check(&mut connection, path)?;
+        set_defensive(&connection, path, false)?;
+        match checked {
             Checked::Sound => {}
             Checked::Not(why) => remark(&format!(
                 "warning: SQLite could not check {}: {why}",
@@ -227,6 +231,11 @@ fn foreign_name(connection: &Connection) -> Option<String> {
         }
     }
     None
+}
+
+fn set_defensive(connection: &Connection, path: &Path, defensive: bool) -> Result<(), CliError> {
+    let set = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, defensive);
+    set.map(drop).map_err(|error| explained(path, &error))
 }
 
 enum Checked {

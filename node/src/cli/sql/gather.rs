@@ -6,8 +6,10 @@ use super::session::Place;
 use super::splitter::{first_word, has_word};
 use crate::database::pragma;
 
-/// What fits into one call with room to spare.
-const BYTES_MAX: usize = 32 << 20;
+/// What fits into one call, which has 16 MiB, with what is said around it.
+const BYTES_MAX: usize = (16 << 20) - (64 << 10);
+/// What each statement takes beside its text, at most.
+const STATEMENT_BYTES: usize = 16;
 
 /// Statements since BEGIN, none of which anybody waits for.
 #[derive(Debug, Default)]
@@ -73,7 +75,7 @@ impl Gathered {
     }
 
     fn push(&mut self, sql: String, silent: bool, place: Option<&Place>) {
-        self.bytes += sql.len() + 8;
+        self.bytes += sql.len() + STATEMENT_BYTES;
         let place = place.cloned();
         self.statements.push(Statement { sql, silent, place });
     }

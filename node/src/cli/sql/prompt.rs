@@ -43,7 +43,7 @@ pub(super) async fn run(
                 Ok(names) => lines.complete(names),
                 // Who presses Ctrl-C meanwhile goes without.
                 Err(StopSignal::Interrupt) => {}
-                Err(signal @ StopSignal::Terminate) => {
+                Err(signal) => {
                     return Err(CliError::Interrupted { signal, told: None });
                 }
             }
@@ -138,7 +138,7 @@ fn cancelled(session: &mut Session, signal: StopSignal) -> CliError {
     let told = session.cancelled();
     match signal {
         StopSignal::Interrupt => told,
-        StopSignal::Terminate => CliError::Interrupted {
+        StopSignal::Terminate | StopSignal::Hangup => CliError::Interrupted {
             signal,
             told: Some(Box::new(told)),
         },
@@ -178,7 +178,7 @@ impl Lines {
     /// The next line, or why there is none.
     ///
     /// # Errors
-    /// SIGTERM came. The editor is left waiting, and the terminal is as it was before.
+    /// SIGTERM or SIGHUP came. The editor is left waiting, and the terminal is as it was before.
     async fn read(
         &mut self,
         prompt: String,

@@ -26,6 +26,8 @@ pub(super) use early_end::Place;
 use early_end::UnderWay;
 use step::Step;
 
+/// What the client says of a node that was at a call until its time was over.
+const TOO_SLOW: &str = "node did not answer in time";
 /// What every transaction without foreign keys begins with.
 const FOREIGN_KEYS_OFF: &str = "PRAGMA foreign_keys=OFF";
 /// Statements that only read begin so.
@@ -192,10 +194,10 @@ impl Session {
                 }
                 _ if gathered.take(sql, self.place.as_ref()) => {
                     if gathered.is_too_large() {
-                        return Err(CliError::new("the transaction is too large for one call")
-                            .help(
-                                "load it into a file with sqlite3, and that with `halite import`",
-                            ));
+                        return Err(CliError::new(
+                            "the transaction is too large for one call: 16 MiB",
+                        )
+                        .help("load it into a file with sqlite3, and that with `halite import`"));
                     }
                     self.gathered = Some(gathered);
                     return Ok(answers);
@@ -360,7 +362,12 @@ impl Session {
         // Where there is a primary a quorum answers: whoever was asked had something else to do.
         let mut topology = self.client.watch_topology();
         if !falls_back || !nobody_answers || topology.primary().now_or_never().is_some() {
-            return Err(error.into());
+            let is_slow = may_read && error.to_string().contains(TOO_SLOW);
+            let failed = CliError::from(error);
+            return Err(match is_slow {
+                true => failed.help("--timeout gives the statement more time"),
+                false => failed,
+            });
         }
         let local = self.database()?.with_level(ReadLevel::Local);
         let Ok(rows) = local.query_stream(sql, params).await else {
