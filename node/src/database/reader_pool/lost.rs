@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn threads_are_given_up_once_and_not_without_end() {
-        let start = Instant::now();
+        let start = tokio::time::Instant::now().into_std();
         let at = |s| start + Duration::from_secs(s);
         let mut busy = Busy::default();
         for worker in 0..12 {
