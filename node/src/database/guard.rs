@@ -1,7 +1,7 @@
 //! [`Guard`]: what SQL of callers may do on a connection, and for how long.
 //!
-//! Owns the authorizer and the progress handler of one connection, and limits what SQLite takes of memory. It is armed while a caller's SQL is prepared or runs, and lets everything pass
-//! otherwise. Called by the lane and the reader threads.
+//! Owns the authorizer and the progress handler of one connection, and limits what SQLite takes of memory. It is armed while a caller's SQL is
+//! prepared or runs, and lets everything pass otherwise. Called by the lane and the reader threads, and by whoever asks how long SQL has been going on.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -179,6 +179,7 @@ impl Guard {
             .store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.state.interruption.store(0, Ordering::Relaxed);
         self.state.over_since.store(0, Ordering::Relaxed);
+        self.state.at_gate.store(false, Ordering::Relaxed);
         *self.state.caller.lock() = Some(terms.caller.clone());
         self.state.refusal.lock().take();
         self.state.mode.store(mode as u8, Ordering::Relaxed);

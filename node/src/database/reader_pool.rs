@@ -320,11 +320,11 @@ impl Queue {
     /// nothing. What comes out [`has_stopped`](Self::has_stopped) or is [`park`](Self::park)ed later.
     fn next(&self, worker: &Worker, wait: bool) -> Next {
         let mut state = self.state.lock();
-        if state.busy.is_back(worker.number) {
-            // Another has its place: it leaves as one more.
-            state.threads += 1;
+        if state.busy.is_lost(worker.number) {
+            // Another has its place.
             return Next::Stop;
         }
+        state.busy.is_back(worker.number);
         loop {
             let terms = schedule::Terms {
                 now: self.host.now(),
@@ -462,8 +462,13 @@ impl Queue {
     }
 
     /// A thread is over.
-    fn left(&self) {
-        self.state.lock().threads -= 1;
+    fn left(&self, worker: usize) {
+        let mut state = self.state.lock();
+        // One that was given up does not count any more.
+        if !state.busy.is_back(worker) {
+            state.threads -= 1;
+        }
+        drop(state);
         self.settled.notify_all();
     }
 }

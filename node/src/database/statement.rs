@@ -339,7 +339,10 @@ pub(super) fn explain(error: rusqlite::Error, guard: &Guard) -> v1::Error {
             ffi::SQLITE_NOMEM,
         ),
         ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN | ffi::SQLITE_NOMEM | ffi::SQLITE_PROTOCOL => {
-            guard.note_refused(&message);
+            // Where temporary files go is no part of the database.
+            if code != ffi::SQLITE_IOERR_GETTEMPPATH {
+                guard.note_refused(&message);
+            }
             v1::Error {
                 sqlite_code: code,
                 ..failure::internal(message)

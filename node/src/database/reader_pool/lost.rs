@@ -41,6 +41,10 @@ impl Busy {
         self.0.insert(worker, at);
     }
 
+    pub(super) fn is_lost(&self, worker: usize) -> bool {
+        self.0.get(&worker).is_some_and(|at| at.lost)
+    }
+
     /// The thread is at nothing any more; true if it was given up meanwhile.
     pub(super) fn is_back(&mut self, worker: usize) -> bool {
         self.0.remove(&worker).is_some_and(|at| at.lost)

@@ -45,7 +45,7 @@ impl Worker {
     }
 
     pub(super) fn run(mut self) {
-        let _leave = Leave(self.queue.clone());
+        let _leave = Leave(self.queue.clone(), self.number);
         loop {
             if self.gathered.len() >= HANDFUL_MAX {
                 self.gathered.send();
@@ -184,10 +184,10 @@ impl Worker {
 }
 
 /// Tells the pool that the thread is over, also if it panics.
-struct Leave(Arc<Queue>);
+struct Leave(Arc<Queue>, usize);
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        self.0.left();
+        self.0.left(self.1);
     }
 }
