@@ -21,6 +21,7 @@ mod manual;
 mod member;
 mod one_node;
 mod output;
+mod own_program;
 mod restore;
 mod serve;
 mod set_aside;

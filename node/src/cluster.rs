@@ -48,6 +48,7 @@ mod snapshot;
 mod standing;
 mod start;
 pub(crate) mod state_machine;
+mod stop;
 mod timing;
 pub(crate) mod transport;
 mod unconfirmed;

@@ -257,7 +257,7 @@ impl Database {
         let Some(guard) = guard.filter(|_| told == Health::Fine) else {
             return told;
         };
-        let why = match guard.refused() {
+        let why = match guard.disk_refusal() {
             Some(refused) => format!("writes fail here: {refused}"),
             None if guard.overdue() >= HELD_UP_AFTER => HELD_UP.to_owned(),
             None => return told,

@@ -107,6 +107,13 @@ struct Inner {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+impl Inner {
+    /// A place in the queue: what is put there afterwards need not wait.
+    async fn slot(&self) -> Result<mpsc::Permit<'_, Op>, LogError> {
+        self.queue.reserve().await.map_err(|_| LogError::Closed)
+    }
+}
+
 impl LogStore {
     /// Opens, or creates, the log in `dir`. Blocks: it replays up to 128 MiB of write-ahead log.
     ///
@@ -403,12 +410,7 @@ impl LogStore {
     /// are gone from memory at once, and from the disk when the writer comes to it: an older purge pointer only means more entries.
     async fn enqueue_purge(&self, upto: LogId) -> Result<(), LogError> {
         let (done, result) = oneshot::channel();
-        let slot = self
-            .inner
-            .queue
-            .reserve()
-            .await
-            .map_err(|_| LogError::Closed)?;
+        let slot = self.inner.slot().await?;
         let past_end = {
             let mut tail = self.inner.shared.tail.lock();
             let range = tail.range();
@@ -451,12 +453,7 @@ impl LogStore {
             .acquire_many_owned(permits)
             .await
             .map_err(|_| LogError::Closed)?;
-        let slot = self
-            .inner
-            .queue
-            .reserve()
-            .await
-            .map_err(|_| LogError::Closed)?;
+        let slot = self.inner.slot().await?;
         // Readable and queued in one step: the order in memory is the order on disk.
         let mut tail = self.inner.shared.tail.lock();
         tail.append(&entries)?;

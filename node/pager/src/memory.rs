@@ -2,7 +2,8 @@
 //! many of them a statement has; and its own limits of the heap are of the whole process, where one statement would make the others fail.
 //!
 //! Owns the allocator that SQLite is given: the one it has by itself, with a count beside it. What is allocated on one thread and freed on another
-//! moves the count of both, so only what is added during a limit says anything. Put in place before SQLite is initialised; called by SQLite only.
+//! moves the count of both, so only what is added during a limit says anything. Put in place before SQLite is initialised, and called by SQLite;
+//! the node says when a limit begins and ends. Never fails an allocation outside of a limit.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};

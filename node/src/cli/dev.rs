@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::error::{CliError, Outcome};
 use super::output::{print, print_json, remark};
+use super::own_program::own_program;
 use super::{GlobalArgs, unless_interrupted};
 use crate::config::{Config, Sources};
 use crate::local_cluster::{LocalCluster, LocalClusterOptions, LocalNode, LocalPlace};
@@ -130,8 +131,7 @@ fn layout(args: &DevArgs, found: Option<Layout>) -> Result<Layout, CliError> {
 }
 
 fn options(dir: &Path, layout: Layout) -> Result<LocalClusterOptions, CliError> {
-    let program = std::env::current_exe()
-        .map_err(|error| CliError::io("cannot find the halite program", &error))?;
+    let program = own_program()?;
     let mut options = LocalClusterOptions::new(program, dir);
     options.nodes = layout.nodes;
     options.databases = vec![(DATABASE.to_owned(), 4096)];

@@ -1,7 +1,7 @@
 //! Whom a primary makes room for that has databases in trouble: a voter that has fewer, or one that has what this node has to pull. Where
 //! there is none, leadership stays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,16 +68,25 @@ pub(super) async fn make_room(cluster: &Arc<Cluster>, reaches: u64, why: &str) {
 }
 
 /// Asks all voters how they are.
-pub(super) async fn who(cluster: &Arc<Cluster>, own: &Troubles, reaches: u64) -> Option<u64> {
+pub(super) async fn who(cluster: &Cluster, own: &Troubles, reaches: u64) -> Option<u64> {
+    best(own, &voters(cluster, |_| true).await, reaches)
+}
+
+/// How many databases are in trouble at each of these voters, as far as they say so in time.
+pub(super) async fn troubles_of(cluster: &Cluster, nodes: &BTreeSet<u64>) -> BTreeMap<u64, usize> {
+    let told = voters(cluster, |id| nodes.contains(&id)).await;
+    let counts = told.into_iter().map(|v| (v.node_id, v.troubles.len()));
+    counts.collect()
+}
+
+/// The other voters that are `wanted` and answer in time.
+async fn voters(cluster: &Cluster, wanted: impl Fn(u64) -> bool) -> Vec<Voter> {
+    let own = cluster.identity().node_id;
     let members = cluster.topology().members.into_iter();
-    let others = members.filter(|m| m.voter && m.node_id != cluster.identity().node_id);
+    let others = members.filter(|m| m.voter && m.node_id != own && wanted(m.node_id));
     let asked = others.map(|member| async move { ask(cluster, &member.addr).await.map(voter) });
     let answers = futures::future::join_all(asked).await;
-    best(
-        own,
-        &answers.into_iter().flatten().collect::<Vec<_>>(),
-        reaches,
-    )
+    answers.into_iter().flatten().collect()
 }
 
 /// What the node at `addr` says of itself; `None` if it does not answer in time.

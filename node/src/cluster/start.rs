@@ -1,4 +1,4 @@
-//! How a node's part in the cluster is started and stopped.
+//! How a node's part in the cluster is started.
 //!
 //! Start: open the log, find out who this data directory is, bring catalog and databases to the state at M (architecture,
 //! redo), and only then let Raft run. M is the highest index of which it is certain that the quorum has it. A database that cannot be opened
@@ -20,7 +20,7 @@ use openraft::{Config, Raft, SnapshotPolicy};
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::catalog::{Catalog, Effect, Standing};
@@ -47,9 +47,6 @@ use crate::archiver::Troubles;
 use crate::database::recovery::{self, EntryId, Evidence};
 use crate::database::{DatabaseOptions, Host, blocking};
 use crate::staging_file::staging_dir;
-
-/// How long a lane may take to end when the process does: a checkpoint, or a step of SQLite that nothing interrupts.
-const LANE_END_MAX: Duration = Duration::from_secs(5);
 
 /// What a node's part in the cluster is started with.
 #[derive(Clone)]
@@ -232,35 +229,6 @@ impl Cluster {
         }
         *cluster.tasks.lock() = tasks;
         Ok(cluster)
-    }
-
-    /// Ends in order: leadership is handed over, then lanes, Raft, databases, log.
-    pub(crate) async fn shutdown(&self) {
-        self.hand_over().await;
-        self.stopping.send_replace(true);
-        self.shared.databases.stop();
-        // A lane that a statement holds up closes for nobody, and whoever waits for it would wait as long.
-        let deadline = Instant::now() + LANE_END_MAX;
-        match timeout_at(deadline, self.raft.shutdown()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "raft did not stop cleanly"),
-            Err(_) => warn!("raft did not stop in time"),
-        }
-        let tasks = std::mem::take(&mut *self.tasks.lock());
-        for task in tasks {
-            let task_ends = task.abort_handle();
-            // A task that panicked has said so already.
-            if timeout_at(deadline, task).await.is_err() {
-                task_ends.abort();
-            }
-        }
-        let running = self.shared.databases.take_running();
-        let ends = running.iter().map(|d| d.shutdown_within(LANE_END_MAX));
-        futures::future::join_all(ends).await;
-        if let Err(error) = self.shared.log.close().await {
-            warn!(%error, "log did not close cleanly");
-        }
-        info!("stopped");
     }
 }
 

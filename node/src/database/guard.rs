@@ -104,7 +104,7 @@ struct State {
     /// What runs is done but for its commit, which waits for a quorum.
     at_gate: AtomicBool,
     /// When the disk refused something last, in nanoseconds after `started`, and what SQLite said.
-    refused: Mutex<Option<(u64, String)>>,
+    disk_refusal: Mutex<Option<(u64, String)>>,
     /// Of the last armed run, as a number; 0 if it was not interrupted.
     interruption: AtomicU8,
     host: Arc<dyn Host>,
@@ -135,7 +135,7 @@ impl Guard {
             caller: Mutex::new(None),
             over_since: AtomicU64::new(0),
             at_gate: AtomicBool::new(false),
-            refused: Mutex::default(),
+            disk_refusal: Mutex::default(),
             interruption: AtomicU8::new(0),
             host,
             stop: Box::new(stop),
@@ -199,18 +199,18 @@ impl Guard {
     }
 
     /// The disk refused what a statement needs.
-    pub(super) fn note_refused(&self, why: &str) {
-        *self.state.refused.lock() = Some((self.state.nanos(), why.to_owned()));
+    pub(super) fn note_disk_refusal(&self, why: &str) {
+        *self.state.disk_refusal.lock() = Some((self.state.nanos(), why.to_owned()));
     }
 
     /// A transaction is committed.
-    pub(super) fn forget_refused(&self) {
-        *self.state.refused.lock() = None;
+    pub(super) fn forget_disk_refusal(&self) {
+        *self.state.disk_refusal.lock() = None;
     }
 
     /// What the disk refused, unless that was long ago or something was committed since.
-    pub(super) fn refused(&self) -> Option<String> {
-        let refused = self.state.refused.lock();
+    pub(super) fn disk_refusal(&self) -> Option<String> {
+        let refused = self.state.disk_refusal.lock();
         let (at, why) = refused.as_ref()?;
         let ago = self.state.nanos().saturating_sub(*at);
         (Duration::from_nanos(ago) < REFUSED_FOR).then(|| why.clone())

@@ -199,7 +199,7 @@ pub(super) fn open(
         strange: redone.strange,
         diff_unsaved: false,
         look_again_at: None,
-        scrub_from: scrub::FIRST_PAGE,
+        scrub_from: PageNo::FIRST,
         scrub_at: None,
         applying: None,
         sessions: redone.sessions,

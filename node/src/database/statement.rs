@@ -341,7 +341,7 @@ pub(super) fn explain(error: rusqlite::Error, guard: &Guard) -> v1::Error {
         ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN | ffi::SQLITE_NOMEM | ffi::SQLITE_PROTOCOL => {
             // Where temporary files go is no part of the database.
             if code != ffi::SQLITE_IOERR_GETTEMPPATH {
-                guard.note_refused(&message);
+                guard.note_disk_refusal(&message);
             }
             v1::Error {
                 sqlite_code: code,

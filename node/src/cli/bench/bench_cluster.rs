@@ -3,7 +3,7 @@
 //! Removed with its data when dropped; kept, with a word on where, when something goes wrong.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use halite_client::{Client, Database, NodeStatus};
@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::super::error::CliError;
 use super::baseline::CREATE_TABLE;
 use crate::cli::one_node::OneNode;
+use crate::cli::own_program::own_program;
 use crate::local_cluster::{LocalCluster, LocalClusterOptions};
 
 /// Name of the database that is loaded.
@@ -50,11 +51,6 @@ pub(super) fn temporary_dir(parent: &Path) -> Result<TempDir, CliError> {
     })
 }
 
-/// This very program.
-pub(super) fn program() -> Result<PathBuf, CliError> {
-    std::env::current_exe().map_err(|error| CliError::io("cannot find this program", &error))
-}
-
 /// The directory is not on a disk at all.
 pub(super) fn is_in_memory(dir: &Path) -> bool {
     rustix::fs::statfs(dir).is_ok_and(|fs| {
@@ -83,7 +79,7 @@ impl BenchCluster {
                     .help(format!("run it with `env -u {name}`: the environment wins over the files of the nodes, and could lead them to other data")),
             );
         }
-        let mut options = LocalClusterOptions::new(program()?, home.path());
+        let mut options = LocalClusterOptions::new(own_program()?, home.path());
         options.nodes = count;
         options.databases = vec![(DATABASE.to_owned(), 4096)];
         configure(&mut options);

@@ -15,7 +15,8 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use super::super::error::CliError;
-use super::bench_cluster::{self, BenchCluster};
+use super::super::own_program::own_program;
+use super::bench_cluster::BenchCluster;
 use super::blocking;
 use super::latencies::rounded;
 use super::memory;
@@ -57,7 +58,7 @@ pub(super) async fn measure(
     })
     .await?;
     let bench = Bench {
-        program: bench_cluster::program()?,
+        program: own_program()?,
         source,
         dir,
         archive,

@@ -1,4 +1,5 @@
-//! What a process holds in memory, as the kernel counts it: resident bytes. Linux only; elsewhere nothing is known.
+//! What a process holds in memory, as the kernel counts it: resident bytes. Linux only; elsewhere nothing is known. Called by
+//! the part `files`; measures other processes than this one.
 
 use std::fs;
 

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::standing;
 use crate::cli::error::{CliError, message_of};
+use crate::cli::own_program::own_program;
 use crate::local_cluster::{LocalCluster, LocalClusterOptions, LocalNode};
 
 /// Longest wait for anything the cluster does by itself; most of it takes less than a second.
@@ -26,8 +27,7 @@ pub(super) struct Nodes {
 impl Nodes {
     /// Starts three nodes without databases, archived to `archive_url`, and waits until one of them answers.
     pub(super) async fn start(folder: &Path, archive_url: &str) -> Result<Self, CliError> {
-        let program = std::env::current_exe()
-            .map_err(|error| CliError::io("cannot find the halite program", &error))?;
+        let program = own_program()?;
         let mut options = LocalClusterOptions::new(program, folder);
         options.databases = Vec::new();
         options.archive_url = Some(archive_url.to_owned());

@@ -3,10 +3,9 @@
 //! Leadership is given only to a voter that answers now and is caught up. While a primary hands over it takes nothing in, and Raft never
 //! takes that back by itself: a primary whose successor does not take over gives its term up, so that somebody leads again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::future::join_all;
 use halite_log::Vote;
 use openraft::raft::VoteRequest;
 use tokio::time::Instant;
@@ -40,26 +39,13 @@ impl Cluster {
         let metrics = self.metrics();
         let troubles = match to {
             Some(_) => BTreeMap::new(),
-            None => self.troubles_of(&standing.answering).await,
+            None => better_off::troubles_of(self, &standing.answering).await,
         };
         let troubles = |id| troubles.get(&id).copied().unwrap_or(0);
         let behind = |id| super::behind(&metrics, id);
         let target = rules::successor(&standing, to, troubles, behind)
             .map_err(|refusal| super::refused(&refusal))?;
         self.move_leadership(target).await
-    }
-
-    /// How many databases are in trouble at each of these nodes, as far as they say so in time.
-    async fn troubles_of(&self, nodes: &BTreeSet<u64>) -> BTreeMap<u64, usize> {
-        let own = self.identity().node_id;
-        let members = self.topology().members.into_iter();
-        let others = members.filter(|m| m.node_id != own && nodes.contains(&m.node_id));
-        let asked = others.map(|member| async move {
-            let told = better_off::ask(self, &member.addr).await?;
-            let troubled = told.databases.iter().filter(|d| !d.trouble.is_empty());
-            Some((member.node_id, troubled.count()))
-        });
-        join_all(asked).await.into_iter().flatten().collect()
     }
 
     async fn move_leadership(&self, target: u64) -> Result<u64, ClusterError> {

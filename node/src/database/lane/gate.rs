@@ -57,7 +57,6 @@ pub(super) struct LaneGate {
     proposer: Arc<dyn Proposer>,
     window: Window,
     entry_bytes_max: usize,
-    guard: Mutex<Option<Guard>>,
     state: Mutex<State>,
 }
 
@@ -79,7 +78,6 @@ impl LaneGate {
             proposer,
             window,
             entry_bytes_max,
-            guard: Mutex::new(None),
             state: Mutex::new(State {
                 armed: None,
                 decision: Decision::NotReached,
@@ -90,8 +88,7 @@ impl LaneGate {
 
     /// The guard of the writer's connection, to be disarmed once the quorum has a transaction.
     pub(super) fn set_guard(&self, guard: Guard) {
-        *self.shared.guard.lock() = Some(guard.clone());
-        *self.guard.lock() = Some(guard);
+        *self.shared.guard.lock() = Some(guard);
     }
 
     pub(super) fn arm(&self, armed: Armed) {
@@ -301,7 +298,7 @@ fn has_every_page(transaction: &CapturedTransaction<'_>) -> bool {
 
 impl Gate for LaneGate {
     fn commit(&self, transaction: &CapturedTransaction<'_>) -> GateVerdict {
-        let guard = self.guard.lock().clone();
+        let guard = self.shared.guard.lock().clone();
         if let Some(guard) = &guard {
             guard.waits_at_gate(true);
         }
@@ -313,7 +310,7 @@ impl Gate for LaneGate {
             Decision::Open(entry) => {
                 if let Some(guard) = &guard {
                     guard.disarm();
-                    guard.forget_refused();
+                    guard.forget_disk_refusal();
                 }
                 self.shared.will_show(entry.ltx.index);
                 GateVerdict::Open

@@ -1,11 +1,10 @@
 //! Looks at the pages of the file in turn, a few at a time: one that nobody reads rots unnoticed until it is needed, on a follower until it leads.
 //!
 //! All are looked at when the file is opened, and each again within the interval. What is not as committed is suspected, and
-//! [`damage`](super::damage) sees to it.
+//! [`damage`](super::damage) sees to it. Called by the lane between two pieces of work and when there is none. Repairs nothing, and takes a page that
+//! cannot be read now for nothing.
 
 use std::time::Duration;
-
-use halite_ltx::PageNo;
 
 use super::Lane;
 use crate::database::Health;
@@ -43,6 +42,3 @@ impl Lane {
         self.plan_scrub();
     }
 }
-
-/// Where a look at all pages begins.
-pub(super) const FIRST_PAGE: PageNo = PageNo::new(1);

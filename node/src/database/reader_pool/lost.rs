@@ -2,7 +2,7 @@
 //! minutes. A thread that is at a read whose time has been over for a while is given up: another takes its place, so that nobody waits for it,
 //! and the system runs it only when nobody else wants a processor. When its read is over, it ends.
 //!
-//! Owns a thread of its own, which the pool joins. Not in lockstep: there no read outlives its time.
+//! Owns a thread of its own, which the pool starts and joins. Not in lockstep: there no read outlives its time. Never interrupts anything.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use super::{Queue, State};
 const LOOK: Duration = Duration::from_millis(250);
 /// A read is interrupted within milliseconds where it can be.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
-/// Threads given up at one time: each has memory and, when nobody else wants it, a processor. With more of them the node reads no more until one comes back.
+/// Threads given up at one time: each has memory and, when nobody else wants it, a processor. With more of them the node reads no more until one
+/// comes back.
 const LOST_MAX: usize = 8;
 /// The lowest priority there is (nice(1)).
 const LOWEST: i32 = 19;
@@ -48,6 +49,15 @@ impl Busy {
     /// The thread is at nothing any more; true if it was given up meanwhile.
     pub(super) fn is_back(&mut self, worker: usize) -> bool {
         self.0.remove(&worker).is_some_and(|at| at.lost)
+    }
+
+    /// A thread that was given up is not, unless it is gone by now.
+    fn keep(&mut self, worker: usize, now: Instant) -> bool {
+        let Some(at) = self.0.get_mut(&worker) else {
+            return false;
+        };
+        (at.lost, at.until) = (false, now);
+        true
     }
 
     /// Those to be given up now.
@@ -96,13 +106,20 @@ fn replace(queue: &Arc<Queue>, worker: usize, thread: Option<Pid>) {
     }
     let number = {
         let mut state = queue.state.lock();
-        // Nobody joins it: it may take minutes.
-        state.handles.remove(&worker);
         state.threads -= 1;
         state.next_worker()
     };
-    if let Err(error) = queue.start_worker(number) {
-        tracing::error!(%error, "a reader thread cannot be replaced");
+    let started = queue.start_worker(number);
+    let mut state = queue.state.lock();
+    match started {
+        // Nobody joins it: it may take minutes.
+        Ok(()) => drop(state.handles.remove(&worker)),
+        Err(error) => {
+            tracing::error!(%error, "a reader thread cannot be replaced");
+            // So it is needed when it comes back.
+            let now = queue.host.now();
+            state.threads += usize::from(state.busy.keep(worker, now));
+        }
     }
 }
 
@@ -140,6 +157,11 @@ mod tests {
         assert_eq!(numbers(busy.give_up(at(2))), [0, 1, 2, 3, 4, 5]);
         assert!(busy.give_up(at(3)).is_empty());
         assert_eq!(numbers(busy.give_up(at(20))), [6, 7]);
+        // Nobody could take its place.
+        assert!(busy.keep(0, at(20)));
+        assert!(!busy.is_lost(0));
+        assert_eq!(numbers(busy.give_up(at(21))), [0]);
+        assert!(!busy.keep(77, at(20)));
         assert!(busy.is_back(3));
         assert!(!busy.is_back(3));
         assert!(!busy.is_back(9));
