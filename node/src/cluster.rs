@@ -29,7 +29,6 @@ mod hearing;
 mod heartbeat;
 pub(crate) mod identity;
 mod keep;
-mod lasting;
 pub(crate) mod ltx_log;
 mod membership;
 mod network;

@@ -79,6 +79,9 @@ const HELD_UP_AFTER: Duration = Duration::from_secs(3);
 const HELD_UP: &str = "writes wait here for a statement whose time is over and that cannot be interrupted: a function of SQL that takes long, or \
                        a disk that does not answer";
 
+const DISK_HANGS: &str =
+    "the disk does not answer: a call to the database's files has not come back";
+
 /// One SQLite file of this node. See the module.
 pub struct Database {
     spec: DatabaseSpec,
@@ -250,21 +253,28 @@ impl Database {
         }
     }
 
-    /// What the lane says, as long as it says anything: one that is held up by a statement cannot, and one whose statements fail has nothing to apply.
+    /// What the lane says, as long as it says anything: one that is held up cannot, and one whose statements fail has nothing to apply.
     fn health_now(&self) -> Health {
         let told = self.shared.health.borrow().clone();
-        let guard = self.shared.guard.lock().clone();
-        let Some(guard) = guard.filter(|_| told == Health::Fine) else {
-            return told;
+        let why = match told {
+            Health::Fine => self.held_up(),
+            _ => None,
         };
-        let why = match guard.disk_refusal() {
-            Some(refused) => format!("writes fail here: {refused}"),
-            None if guard.overdue() >= HELD_UP_AFTER => HELD_UP.to_owned(),
-            None => return told,
-        };
-        Health::Behind {
+        why.map_or(told, |why| Health::Behind {
             why,
             readable: true,
+        })
+    }
+
+    /// Why a lane that has not said anything does nothing, or nothing that lasts.
+    fn held_up(&self) -> Option<String> {
+        if self.shared.disk_hangs() {
+            return Some(DISK_HANGS.to_owned());
+        }
+        let guard = self.shared.guard.lock().clone()?;
+        match guard.disk_refusal() {
+            Some(refused) => Some(format!("writes fail here: {refused}")),
+            None => (guard.overdue() >= HELD_UP_AFTER).then(|| HELD_UP.to_owned()),
         }
     }
 

@@ -28,5 +28,6 @@ pub mod archiver;
 pub mod cluster;
 pub mod database;
 mod immutable;
+mod lasting;
 mod piece_stream;
 mod staging_file;

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use libsqlite3_sys::{self as ffi, sqlite3_file, sqlite3_vfs};
 
 use crate::connection_state::ConnectionState;
+use crate::disk_calls::{self, DiskCall};
 use crate::memory;
 use crate::os::{FileKey, FileKind, LOWER_VFS, LowerFile};
 use crate::registry;
@@ -185,8 +186,10 @@ unsafe extern "C" fn open(
     }
     // SAFETY: `file` is szOsFile bytes long, aligned for a `ShimFile` with the lower file behind it.
     let lower_file = unsafe { file.byte_add(shim_file::LOWER_AT) };
+    let waits = disk_calls::begin(DiskCall::Short);
     // SAFETY: as above; the lower VFS gets as many bytes as it asks for.
     let code = unsafe { open_lower(lower, name, lower_file, flags, out_flags) };
+    drop(waits);
     if code == ffi::SQLITE_OK {
         // SAFETY: the lower file has just been opened, and `file` is ours to fill in.
         unsafe { shim_file::ShimFile::install(file, lower_file, kind, shared) };

@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::Cluster;
 use super::better_off;
-use super::lasting::Lasting;
+use crate::lasting::Lasting;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -43,7 +43,7 @@ pub(super) async fn run(cluster: Arc<Cluster>) {
         }
         let now = Instant::now();
         let at = stands_at(&cluster);
-        let stands = standing.look(at, now) >= STANDS_AFTER;
+        let stands = standing.look(at, now.into_std()) >= STANDS_AFTER;
         if cluster.commits_stand.swap(stands, Ordering::Relaxed) != stands && stands {
             metrics::counter!("halite_commits_stood_total").increment(1);
             warn!(committed = at, "{STANDS}");

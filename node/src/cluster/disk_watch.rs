@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::Cluster;
 use super::better_off;
-use super::lasting::Lasting;
+use crate::lasting::Lasting;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(250);
@@ -39,7 +39,7 @@ pub(super) async fn run(cluster: Arc<Cluster>) {
             _ = tick.tick() => {}
         }
         let now = Instant::now();
-        let lasts = writing.look(cluster.shared().log.writing(), now);
+        let lasts = writing.look(cluster.shared().log.writing(), now.into_std());
         let hangs = lasts >= HANGS_AFTER;
         note(&cluster, hangs);
         #[cfg(feature = "planted-bugs")]

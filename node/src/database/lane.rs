@@ -160,6 +160,7 @@ pub(super) fn open(
         redone.applied,
         redone.health.clone(),
         pager.clone(),
+        host.clone(),
     ));
     let gate = Arc::new(LaneGate::new(
         spec.id,
@@ -219,6 +220,7 @@ pub(super) fn open(
             format!("lane-{}", spec.name),
             Box::new(move || {
                 thread_inbox.lane_began();
+                lane.shared.disk_calls.watch_this_thread();
                 let end = std::panic::catch_unwind(AssertUnwindSafe(move || lane.live()));
                 stopped_sender.send_replace(true);
                 // Last: whoever runs the lane in lockstep goes on from here.

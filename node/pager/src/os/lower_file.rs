@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use libsqlite3_sys::{self as ffi, sqlite3_file, sqlite3_io_methods};
 
 use super::DiskFile;
+use crate::disk_calls::{self, DiskCall};
 
 /// Name of the VFS below the shim.
 pub(crate) const LOWER_VFS: &std::ffi::CStr = c"unix";
@@ -70,6 +71,7 @@ impl LowerFile {
         let Some(read) = self.methods().xRead else {
             return ffi::SQLITE_IOERR_READ;
         };
+        let _waits = disk_calls::begin(DiskCall::Short);
         // SAFETY: the file is open; the rest is promised by the caller.
         let mut read = || unsafe { read(self.file, buffer, amount, offset) };
         match self.disk() {
@@ -93,6 +95,7 @@ impl LowerFile {
     }
 
     pub(crate) fn write(self, bytes: &[u8], offset: i64) -> c_int {
+        let _waits = disk_calls::begin(DiskCall::Short);
         if let Some(disk) = self.disk() {
             return disk.write(bytes, offset.unsigned_abs());
         }
@@ -107,6 +110,7 @@ impl LowerFile {
     }
 
     pub(crate) fn truncate(self, size: i64) -> c_int {
+        let _waits = disk_calls::begin(DiskCall::Sync);
         if let Some(disk) = self.disk() {
             return disk.truncate(size.unsigned_abs());
         }
@@ -119,6 +123,7 @@ impl LowerFile {
 
     /// `flags` as in `sqlite3_io_methods.xSync`.
     pub(crate) fn sync(self, flags: c_int) -> c_int {
+        let _waits = disk_calls::begin(DiskCall::Sync);
         if let Some(disk) = self.disk() {
             return disk.sync();
         }
@@ -130,6 +135,7 @@ impl LowerFile {
     }
 
     pub(crate) fn size(self) -> Result<u64, c_int> {
+        let _waits = disk_calls::begin(DiskCall::Short);
         if let Some(disk) = self.disk() {
             return disk.size();
         }

@@ -1,18 +1,16 @@
 //! [`Lasting`]: for how long one thing has been going on. Pure.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What goes on, by a number that changes with each step of it.
 #[derive(Debug, Default)]
-pub(super) struct Lasting {
+pub(crate) struct Lasting {
     seen: Option<(u64, Instant)>,
 }
 
 impl Lasting {
     /// `doing` is the number of what is being done, if anything is. For how long it was seen to be.
-    pub(super) fn look(&mut self, doing: Option<u64>, now: Instant) -> Duration {
+    pub(crate) fn look(&mut self, doing: Option<u64>, now: Instant) -> Duration {
         self.seen = match (doing, self.seen) {
             (Some(doing), Some((seen, since))) if seen == doing => Some((seen, since)),
             (Some(doing), _) => Some((doing, now)),
