@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use halite_client::params;
+use halite_proto::v1;
 use halite_tests::cluster::{PATIENCE, TestCluster};
 use halite_tests::load::{Load, LoadOptions, after_healing};
+use halite_tests::program;
 use halite_tests::scratch::{Scratch, Weight, run};
 use halite_tests::slow_disk::SlowDisk;
 use halite_tests::wait;
@@ -137,8 +139,14 @@ fn large_file(dir: &Path, mib: u64) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The log of `node` hangs under load: the others go on, it says why, and comes back by itself.
-async fn hangs(cluster: &mut TestCluster, disk: &SlowDisk, load: &Load, node: u64) -> Result<()> {
+/// The log of `node` hangs under load: the others go on, it says why, `meanwhile` holds, and it comes back by itself.
+async fn hangs(
+    cluster: &mut TestCluster,
+    disk: &SlowDisk,
+    load: &Load,
+    node: u64,
+    meanwhile: impl AsyncFnOnce(&TestCluster) -> Result<()>,
+) -> Result<()> {
     disk.hang(node, "/log/")?;
     cluster.look_away_from(&[node]);
     let primary = cluster.primary().await.context("without the node")?;
@@ -156,8 +164,27 @@ async fn hangs(cluster: &mut TestCluster, disk: &SlowDisk, load: &Load, node: u6
         }
     })
     .await?;
+    meanwhile(cluster).await?;
     disk.release(node)?;
     after_healing(cluster, load).await
+}
+
+/// A voter of three whose log hangs hears the primary and acknowledges nothing: without the third one nothing could be written.
+async fn counts_as_silent(cluster: &TestCluster, primary: u64, hanging: u64) -> Result<()> {
+    let third = (1..=3).find(|id| ![primary, hanging].contains(id));
+    let admin = cluster.ops().admin();
+    let removed = admin.remove_member(third.context("three")?).await;
+    let refused = removed.err().context("nobody else is left")?;
+    ensure!(refused.to_string().contains("only 1 answers"), "{refused}");
+    let via = cluster.local.node(primary).addr.clone();
+    let status = program::run(["--addr", &via, "status"])?;
+    let said = program::text(&status);
+    ensure!(
+        said.contains("2 of 3 voters answer") && said.contains("ACKNOWLEDGES NOTHING"),
+        "{said}"
+    );
+    ensure!(status.status.code() == Some(1), "{status:?}");
+    Ok(())
 }
 
 #[test]
@@ -168,8 +195,38 @@ fn a_primary_whose_disk_hangs_makes_room_says_why_and_recovers() {
         load.grown(50).await?;
         for _ in 0..2 {
             let primary = cluster.primary().await?;
-            hangs(&mut cluster, &disk, &load, primary).await?;
+            hangs(&mut cluster, &disk, &load, primary, async |_| Ok(())).await?;
         }
+        load.stop().await;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_primary_whose_reads_of_a_database_hang_makes_room_says_why_and_recovers() {
+    run("hanging-reads", Weight::Heavy, async |scratch| {
+        let (mut cluster, disk) = start(scratch).await?;
+        let mut load = Load::start(&cluster, LoadOptions::new(63)).await?;
+        load.grown(50).await?;
+        let primary = cluster.primary().await?;
+        disk.hang_reads(primary, ".db-wal")?;
+        wait::until("status says what hangs", PATIENCE, async || {
+            let status = cluster
+                .node_status(primary)
+                .await
+                .map_err(|e| e.to_string())?;
+            let says = |d: &v1::DatabaseStatus| d.trouble.contains("the disk does not answer");
+            match status.databases.iter().any(says) {
+                true => Ok(()),
+                false => Err(format!("{:?}", status.databases)),
+            }
+        })
+        .await?;
+        cluster.look_away_from(&[primary]);
+        ensure!(cluster.primary().await.context("without the node")? != primary);
+        load.grown(100).await.context("without the node")?;
+        disk.release(primary)?;
+        after_healing(&mut cluster, &load).await?;
         load.stop().await;
         Ok(())
     });
@@ -184,7 +241,10 @@ fn a_follower_whose_disk_hangs_holds_nobody_up_says_why_and_recovers() {
         let primary = cluster.primary().await?;
         let term = cluster.node_status(primary).await?.term;
         let follower = cluster.follower().await?;
-        hangs(&mut cluster, &disk, &load, follower).await?;
+        hangs(&mut cluster, &disk, &load, follower, async |cluster| {
+            counts_as_silent(cluster, primary, follower).await
+        })
+        .await?;
         ensure!(
             cluster.node_status(primary).await?.term == term,
             "an election for nothing"

@@ -3,7 +3,8 @@
  * HALITE_DISK_DIR      only files below this directory lie on it
  * HALITE_DISK_SHARED   16 bytes, mapped by all processes that share the disk: when it is free again (nanoseconds of the monotonic clock),
  *                      and its bandwidth (bytes a second, 0: as fast as it is)
- * HALITE_DISK_HANG     while this file exists, no sync ends of files whose path contains what is in it
+ * HALITE_DISK_HANG     while this file exists, no call of the kind (s: syncs, r: reads) ends that is its first letter, to files whose path
+ *                      contains the rest of it
  *
  * What is written takes its time when it is written: there is no page cache that could hide it.
  */
@@ -87,10 +88,10 @@ static void pay(int fd, size_t bytes)
 		;
 }
 
-static void wait_while_it_hangs(int fd)
+static void wait_while_it_hangs(char kind, int fd)
 {
 	char path[4096], which[256];
-	if (!hang || !lies_on_it(fd, path, sizeof path))
+	if (!hang || access(hang, F_OK) || !lies_on_it(fd, path, sizeof path))
 		return;
 	for (;;) {
 		int file = open(hang, O_RDONLY | O_CLOEXEC);
@@ -99,7 +100,7 @@ static void wait_while_it_hangs(int fd)
 		ssize_t len = syscall(SYS_read, file, which, sizeof which - 1);
 		close(file);
 		which[len > 0 ? len : 0] = 0;
-		if (!strstr(path, which))
+		if (which[0] != kind || !strstr(path, which + 1))
 			return;
 		struct timespec pause = { 0, 20000000 };
 		clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
@@ -138,14 +139,26 @@ ssize_t writev(int fd, const struct iovec *pieces, int count)
 	return syscall(SYS_writev, fd, pieces, count);
 }
 
+ssize_t pread(int fd, void *bytes, size_t count, off_t at)
+{
+	wait_while_it_hangs('r', fd);
+	return syscall(SYS_pread64, fd, bytes, count, at);
+}
+
+ssize_t pread64(int fd, void *bytes, size_t count, off_t at)
+{
+	wait_while_it_hangs('r', fd);
+	return syscall(SYS_pread64, fd, bytes, count, at);
+}
+
 int fsync(int fd)
 {
-	wait_while_it_hangs(fd);
+	wait_while_it_hangs('s', fd);
 	return (int)syscall(SYS_fsync, fd);
 }
 
 int fdatasync(int fd)
 {
-	wait_while_it_hangs(fd);
+	wait_while_it_hangs('s', fd);
 	return (int)syscall(SYS_fdatasync, fd);
 }

@@ -60,8 +60,20 @@ impl SlowDisk {
     /// # Errors
     /// The file cannot be written.
     pub fn hang(&self, id: u64, which: &str) -> Result<()> {
+        self.hang_calls(id, 's', which)
+    }
+
+    /// The same of reads.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn hang_reads(&self, id: u64, which: &str) -> Result<()> {
+        self.hang_calls(id, 'r', which)
+    }
+
+    fn hang_calls(&self, id: u64, kind: char, which: &str) -> Result<()> {
         let new = self.dir.join(format!("hang-{id}.new"));
-        std::fs::write(&new, which)?;
+        std::fs::write(&new, format!("{kind}{which}"))?;
         Ok(std::fs::rename(new, self.hanging(id))?)
     }
 

@@ -18,6 +18,7 @@ use openraft::raft::Precondition;
 use tokio::sync::MutexGuard;
 use tracing::info;
 
+use super::better_off;
 use super::error::ClusterError;
 use super::feature_level::Levels;
 use super::formation::{identify, member_of};
@@ -294,7 +295,7 @@ impl Cluster {
         }
     }
 
-    /// The members, and who of them acknowledges this primary now.
+    /// The members, and who of them acknowledges this primary now: its heartbeats, and what it would write.
     async fn standing(&self) -> Standing {
         let server = server_of(&self.watch_server());
         let membership = server.membership_config.membership();
@@ -303,10 +304,16 @@ impl Cluster {
         let asked = others.map(|(id, member)| async move {
             let answer = acknowledges(self.transport(), *id, &member.addr, vote);
             let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
-            answer.unwrap_or(false).then_some(*id)
+            // Heartbeats wait for no disk.
+            let writes = !better_off::ask(self, &member.addr)
+                .await
+                .is_some_and(|node| node.log_hangs);
+            (answer.unwrap_or(false) && writes).then_some(*id)
         });
         let mut answering: BTreeSet<u64> = join_all(asked).await.into_iter().flatten().collect();
-        answering.insert(server.id);
+        if !self.disk_hangs() {
+            answering.insert(server.id);
+        }
         Standing {
             primary: server.id,
             configs: membership.get_joint_config().clone(),

@@ -338,6 +338,9 @@ pub struct NodeStatus {
     /// What is wrong around the node, though it takes part; empty when nothing is.
     #[prost(string, tag = "21")]
     pub notice: ::prost::alloc::string::String,
+    /// The disk of its log does not answer: it hears the primary, and acknowledges nothing that is written.
+    #[prost(bool, tag = "22")]
+    pub log_hangs: bool,
     /// The cluster's feature level as this node has applied it, and the levels that it can read and write; absent: 1.
     #[prost(uint32, tag = "30")]
     pub level: u32,

@@ -44,6 +44,7 @@ pub(crate) fn status(cluster: &Cluster) -> v1::StatusResponse {
         uptime_ms: u64::try_from(cluster.uptime().as_millis()).unwrap_or(u64::MAX),
         trouble: cluster.takes_no_part().unwrap_or_default(),
         notice: cluster.notice().unwrap_or_default(),
+        log_hangs: cluster.disk_hangs(),
     };
     v1::StatusResponse {
         node: Some(node),

@@ -41,6 +41,9 @@ pub(super) struct NodeReport {
     pub(super) state: NodeState,
 }
 
+/// The role of a node that knows of no cluster yet.
+pub(super) const JOINING: &str = "joining";
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub(super) enum NodeState {
@@ -62,6 +65,8 @@ pub(super) enum NodeState {
         trouble: String,
         /// What is wrong around it, though it takes part; empty when nothing is.
         notice: String,
+        /// It hears the primary, and acknowledges nothing that is written.
+        log_hangs: bool,
     },
     /// It answers, and belongs to another cluster: nothing it says counts.
     Stranger {
@@ -145,7 +150,7 @@ impl ClusterReport {
             .count();
         let voters_reachable = nodes
             .iter()
-            .filter(|node| node.voter && node.takes_part())
+            .filter(|node| node.voter && node.acknowledges())
             .count();
         let first = statuses.first();
         let has_quorum = primary_id.is_some() && voters_reachable * 2 > voters;
@@ -189,13 +194,18 @@ impl DatabaseReport {
 impl NodeReport {
     /// It answers, takes part, and has nothing to tell of.
     fn is_well(&self) -> bool {
-        let NodeState::Reachable {
-            trouble, notice, ..
-        } = &self.state
-        else {
+        let NodeState::Reachable { notice, .. } = &self.state else {
             return false;
         };
-        trouble.is_empty() && notice.is_empty()
+        self.takes_part() && notice.is_empty() && (!self.voter || self.acknowledges())
+    }
+
+    /// What a voter acknowledges counts: it is on its disk, and the voter knows that it is one. A node that has lost its disk does not.
+    fn acknowledges(&self) -> bool {
+        matches!(
+            &self.state,
+            NodeState::Reachable { role, log_hangs: false, .. } if self.takes_part() && *role != JOINING
+        )
     }
 
     pub(super) fn is_reachable(&self) -> bool {
@@ -338,6 +348,7 @@ fn reachable(node: &NodeStatus) -> NodeState {
         level_max: node.level_max.max(1),
         trouble: node.trouble.clone(),
         notice: node.notice.clone(),
+        log_hangs: node.log_hangs,
     }
 }
 
@@ -347,7 +358,7 @@ fn role_text(role: Role) -> &'static str {
         Role::Follower => "follower",
         Role::Learner => "learner",
         Role::Candidate => "candidate",
-        Role::Joining => "joining",
+        Role::Joining => JOINING,
         Role::Removed => "removed",
         Role::Stopped => "stopped",
         Role::Unspecified => "unknown",
@@ -367,8 +378,13 @@ fn databases(
     let others = statuses
         .iter()
         .filter(|node| Some(node.node_id) != primary_id);
+    // A node that is behind may still hold what was dropped.
+    let dropped = |db: &DatabaseStatus| {
+        let mut own = primary.clone().flat_map(|node| &node.databases);
+        has_quorum && own.all(|own| own.name != db.name)
+    };
     for node in primary.clone().chain(others) {
-        for db in &node.databases {
+        for db in node.databases.iter().filter(|db| !dropped(db)) {
             let reference = references.entry(&db.name).or_insert(db);
             let from_primary = primary.clone().any(|node| {
                 let sound = |other: &DatabaseStatus| other.trouble.is_empty();

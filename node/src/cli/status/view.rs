@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anstyle::Style;
 
-use super::report::{ClusterReport, CopyReport, CopyState, DatabaseReport, NodeReport, NodeState};
+use super::report::{
+    ClusterReport, CopyReport, CopyState, DatabaseReport, JOINING, NodeReport, NodeState,
+};
 use crate::archiver::place;
 use crate::cli::output::{ASIDE, DOUBTFUL, WRONG, human_bytes, styled};
 use crate::cli::text_table::{Align, TextTable, printable};
@@ -74,6 +76,19 @@ fn told_of(node: &NodeReport, term: u64) -> Option<(Style, String)> {
         NodeState::Reachable { trouble, .. } if !trouble.is_empty() => {
             Some((WRONG, format!("TAKES NO PART: {}", printable(trouble))))
         }
+        NodeState::Reachable { role: JOINING, .. } if node.voter => Some((
+            WRONG,
+            format!(
+                "DOES NOT KNOW THAT IT IS A VOTER: if it has lost its data directory, run `halite member remove {}`, then add it again",
+                node.id.unwrap_or_default()
+            ),
+        )),
+        NodeState::Reachable {
+            log_hangs: true, ..
+        } => Some((
+            WRONG,
+            "ACKNOWLEDGES NOTHING: the disk of its log does not answer".to_owned(),
+        )),
         NodeState::Reachable { notice, .. } if !notice.is_empty() => {
             Some((DOUBTFUL, printable(notice)))
         }

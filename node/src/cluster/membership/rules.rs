@@ -15,7 +15,7 @@ pub(super) struct Standing {
     pub(super) configs: Vec<BTreeSet<u64>>,
     /// Voters and learners.
     pub(super) members: BTreeSet<u64>,
-    /// The primary itself is among them.
+    /// The primary itself is among them, if the disk of its log answers.
     pub(super) answering: BTreeSet<u64>,
 }
 

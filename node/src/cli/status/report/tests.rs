@@ -428,6 +428,38 @@ fn a_node_that_takes_no_part_answers_as_no_voter_and_says_why() {
 }
 
 #[test]
+fn a_voter_that_acknowledges_nothing_counts_as_silent() {
+    for (change, says) in [
+        (
+            (|node| node.log_hangs = true) as fn(&mut NodeStatus),
+            "ACKNOWLEDGES NOTHING",
+        ),
+        (
+            |node| node.role = Role::Joining.into(),
+            "halite member remove 1",
+        ),
+    ] {
+        let mut all = healthy_cluster();
+        change(all[0].1.as_mut().unwrap().node.as_mut().unwrap());
+        let report = ClusterReport::of(all);
+        assert_eq!((report.voters, report.voters_reachable), (3, 2));
+        assert!(!report.healthy && report.takes_writes);
+        let text = shown(&report);
+        assert!(text.contains(says), "{text}");
+    }
+}
+
+#[test]
+fn what_the_primary_has_dropped_is_no_database_any_more() {
+    let mut all = healthy_cluster();
+    let node = all[0].1.as_mut().unwrap().node.as_mut().unwrap();
+    node.databases.push(db("dropped", 3, "dd"));
+    let report = ClusterReport::of(all);
+    let names: Vec<&str> = report.databases.iter().map(|db| &*db.name).collect();
+    assert_eq!(names, ["app", "users"]);
+}
+
+#[test]
 fn a_way_out_is_named_only_if_every_member_says_that_its_copy_needs_repair() {
     let copy = |trouble: &str, needs_repair| DatabaseStatus {
         trouble: trouble.to_owned(),
