@@ -192,18 +192,14 @@ pub(super) fn run(
     let mut prepared = prepare(connection, guard, statement)?;
     let read_only = only_reads(&prepared, &statement.sql);
     let total_before = connection.total_changes();
-    let mut result = v1::StatementResult {
-        columns: columns(&prepared),
-        ..v1::StatementResult::default()
-    };
-    let width = prepared.column_count();
+    let mut result = v1::StatementResult::default();
     let mut rows = prepared.raw_query();
     while let Some(row) = rows.next().map_err(|error| match full(&error) {
         // Nothing is wrong with the disk.
         true if is_out_of_rowids(connection) => failure::sql(error.to_string(), ffi::SQLITE_FULL),
         _ => explain(error, guard),
     })? {
-        let (row, bytes) = read_row(row, width)?;
+        let (row, bytes) = read_row(row)?;
         *budget = budget.checked_sub(bytes).ok_or_else(|| {
             failure::invalid(
                 "the rows are too many for one answer of a write: read them with a query",
@@ -212,6 +208,7 @@ pub(super) fn run(
         result.rows.push(row);
     }
     drop(rows);
+    result.columns = columns(&prepared);
     // The count of the statement before is still there after one that counts nothing, such as CREATE TABLE.
     if !read_only && connection.total_changes() != total_before {
         result.rows_affected = connection.changes();
@@ -238,14 +235,16 @@ pub(super) fn only_reads(prepared: &Statement<'_>, sql: &str) -> bool {
     (prepared.readonly() || prepared.is_explain() != 0) && !pragma::is_optimize(sql)
 }
 
-/// Names of the result columns.
+/// Names of the result columns. Asked after the first step only: until then a statement from the cache has the columns that there were when it
+/// was prepared, and the step prepares it anew where the schema has changed since.
 pub(super) fn columns(prepared: &Statement<'_>) -> Vec<String> {
     prepared.column_names().map(str::to_owned).collect()
 }
 
 /// Takes a row over; also returns what it costs in bytes.
-pub(super) fn read_row(row: &Row<'_>, width: usize) -> Result<(v1::Row, usize), v1::Error> {
+pub(super) fn read_row(row: &Row<'_>) -> Result<(v1::Row, usize), v1::Error> {
     use v1::value::Kind;
+    let width = row.as_ref().column_count();
     let value = |column| {
         row.get_ref(column).map_err(|error| {
             failure::internal(format!("column cannot be read column={column}: {error}"))

@@ -29,7 +29,6 @@ pub(super) struct Read {
     generation: u64,
     /// The statement that runs, or is next.
     index: usize,
-    width: usize,
     pieces: Pieces,
 }
 
@@ -70,7 +69,6 @@ impl Read {
             control: link.control,
             generation: link.generation,
             index: 0,
-            width: 0,
             pieces: Pieces::default(),
         }
     }
@@ -198,9 +196,7 @@ impl Read {
         });
         match opened {
             Ok(cursor) => {
-                self.width = cursor.statement().column_count();
-                let columns = statement::columns(cursor.statement());
-                self.pieces.begin_statement(self.index, columns);
+                self.pieces.saw = false;
                 Ok(cursor)
             }
             Err((connection, error)) => {
@@ -215,11 +211,13 @@ impl Read {
         cursor: &mut Cursor,
         between: &Between<'_>,
     ) -> Result<Option<Stop>, v1::Error> {
-        let width = self.width;
         loop {
-            let row = cursor
-                .next(|row| statement::read_row(row, width))
-                .map_err(|error| statement::explain(error, &self.guard))?;
+            let row = cursor.next(statement::read_row);
+            if !self.pieces.saw {
+                let columns = statement::columns(cursor.statement());
+                self.pieces.begin_statement(self.index, columns);
+            }
+            let row = row.map_err(|error| statement::explain(error, &self.guard))?;
             if !self.pieces.saw {
                 // What the first step can see is covered by what is shown after it.
                 self.pieces.saw(self.job.database.shared.seen_up_to());
@@ -304,7 +302,6 @@ impl Pieces {
             columns,
             ..v1::StatementResult::default()
         });
-        self.saw = false;
     }
 
     fn saw(&mut self, raft_index: u64) {

@@ -92,6 +92,44 @@ fn reads_are_answered_and_writes_handed_back() {
 }
 
 #[test]
+fn statement_has_the_columns_of_now_and_not_those_it_was_prepared_for() {
+    let (_dir, _log, primary, follower) = pair(&["CREATE TABLE t(a)", "INSERT INTO t VALUES(1)"]);
+    // Of one thread: the same connection reads each time.
+    let pool = ReaderPool::start(1, SystemHost::shared()).expect("started");
+    for (changes, columns) in [
+        (&["SELECT 1"][..], &["a"][..]),
+        (&["ALTER TABLE t ADD COLUMN b DEFAULT 2"], &["a", "b"]),
+        (&["ALTER TABLE t RENAME COLUMN b TO c"], &["a", "c"]),
+        (&["ALTER TABLE t DROP COLUMN a"], &["c"]),
+        (
+            &[
+                "DROP TABLE t",
+                "CREATE TABLE t(x, y, z)",
+                "INSERT INTO t VALUES(1, 2, 3)",
+            ],
+            &["x", "y", "z"],
+        ),
+    ] {
+        let changes = changes.iter().map(|sql| statement(sql)).collect();
+        primary.call(changes).expect("changed");
+        let read = |node| read(&pool, node, &["SELECT * FROM t"]).expect("read");
+        let returning = "DELETE FROM t WHERE rowid < 0 RETURNING *";
+        let replace = "UPDATE t SET rowid = rowid RETURNING *";
+        for told in [
+            read(&primary),
+            read(&follower),
+            primary.run(replace).expect("written"),
+            primary.run("SELECT * FROM t").expect("read"),
+        ] {
+            assert_eq!(told.results[0].columns, columns);
+            assert_eq!(told.results[0].rows[0].values.len(), columns.len());
+        }
+        let none = primary.run(returning).expect("written");
+        assert_eq!(none.results[0].columns, columns, "no row");
+    }
+}
+
+#[test]
 fn read_is_interrupted_at_its_deadline() {
     let (_dir, _log, primary, _follower) = pair(&[]);
     let pool = pool();
