@@ -2,11 +2,17 @@
 //!
 //! Seeds shift whenever plans change, so each bug gets a few seeds. The seed that found it is printed, and has to pass without the bug.
 //! To repeat one: `HALITE_PLANTED_BUG=<name> halite-sim --seed <seed> --episode <episode>`, built with the feature `planted-bugs`.
+//! `HALITE_SIM_BIN` names a program that has the feature, else it is the one that was built with this test.
+//!
+//! All of them take a while: `HALITE_PLANTED_SECONDS` says when no further one is begun (0: all are), and `HALITE_PLANTED_FROM` at which row of the
+//! table to begin, any number.
 
+use std::env;
 use std::io::Read as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use halite_planted::{Bug, VARIABLE};
 
@@ -79,7 +85,9 @@ struct Run {
 }
 
 fn run(seed: u64, episode: &str, bug: Option<&str>) -> Run {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_halite-sim"));
+    let program =
+        env::var_os("HALITE_SIM_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_halite-sim").into());
+    let mut command = Command::new(program);
     command
         .args(["--seed", &seed.to_string(), "--json"])
         .args(["--episode", episode])
@@ -142,6 +150,11 @@ fn find(row: &Row, first: u64) -> Result<u64, String> {
     ))
 }
 
+/// What the environment says, 0 if nothing.
+fn number(variable: &str) -> u64 {
+    env::var(variable).map_or(0, |value| value.parse().expect(variable))
+}
+
 #[test]
 fn table_names_every_bug_once() {
     let mut named: Vec<String> = rows().into_iter().map(|row| row.bug).collect();
@@ -153,20 +166,30 @@ fn table_names_every_bug_once() {
 
 #[test]
 fn every_planted_bug_is_found_and_only_with_it() {
-    let rows: Vec<(Row, u64)> = rows()
+    let mut rows: Vec<(Row, u64)> = rows()
         .into_iter()
         .filter_map(|row| row.seed.map(|seed| (row, seed)))
         .collect();
-    let next = AtomicUsize::new(0);
+    let all = rows.len();
+    rows.rotate_left(number("HALITE_PLANTED_FROM") as usize % all);
+    let limit = Some(number("HALITE_PLANTED_SECONDS")).filter(|seconds| *seconds > 0);
+    let ends = limit.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let in_time = || ends.is_none_or(|ends| Instant::now() < ends);
+    let (next, found) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let wrong: Vec<String> = thread::scope(|scope| {
         let workers: Vec<_> = (0..workers)
             .map(|_| {
                 scope.spawn(|| {
                     let mut wrong = Vec::new();
-                    while let Some((row, first)) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    while in_time()
+                        && let Some((row, first)) = rows.get(next.fetch_add(1, Ordering::Relaxed))
+                    {
                         match find(row, *first) {
-                            Ok(seed) => println!("{} found by seed {seed}", row.bug),
+                            Ok(seed) => {
+                                found.fetch_add(1, Ordering::Relaxed);
+                                println!("{} found by seed {seed}", row.bug);
+                            }
                             Err(why) => wrong.push(format!("{}: {why}", row.bug)),
                         }
                     }
@@ -179,5 +202,6 @@ fn every_planted_bug_is_found_and_only_with_it() {
             .flat_map(|worker| worker.join().unwrap())
             .collect()
     });
+    println!("{} of {all} found", found.into_inner());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
