@@ -28,7 +28,7 @@ mod tests {
     #[test]
     fn only_what_goes_on_under_one_number_lasts() {
         let mut lasting = Lasting::default();
-        let start = Instant::now();
+        let start = tokio::time::Instant::now().into_std();
         let at = |s| start + Duration::from_secs(s);
         assert_eq!(Duration::ZERO, lasting.look(Some(1), at(0)));
         assert_eq!(Duration::from_secs(2), lasting.look(Some(1), at(2)));

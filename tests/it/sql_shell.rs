@@ -260,6 +260,13 @@ fn each_run_reads_what_the_one_before_it_wrote_and_says_so_once_where_no_quorum_
         ensure!(output.stdout == b"a\n30\na\n30\n");
         let warned = String::from_utf8(output.stderr)?;
         ensure!(warned.matches("no quorum answers").count() == 1, "{warned}");
+        let output = sql(&cluster, &[], Some(".dump\n".to_owned())).await?;
+        let (dump, warned) = (program::text(&output), &output.stderr);
+        ensure!(
+            output.status.success() && dump.contains("VALUES(30);"),
+            "{dump}"
+        );
+        ensure!(std::str::from_utf8(warned)?.contains("no quorum answers"));
         // Who asks for a level gets it or nothing.
         let strict = ["--level", "linearizable", "SELECT a FROM t"];
         let output = sql(&cluster, &strict, None).await?;

@@ -65,13 +65,26 @@ pub(super) const NAMES: [&str; 14] = [
     ".timer",
 ];
 
+/// The first argument, which may stand in single or double quotes, and what follows it.
+fn first_argument(text: &str) -> Result<(Option<String>, &str), String> {
+    let text = text.trim_start();
+    let Some(quote) = text.chars().next().filter(|c| matches!(c, '\'' | '"')) else {
+        let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        return Ok(((!word.is_empty()).then(|| word.to_owned()), rest));
+    };
+    let (word, rest) = text[1..]
+        .split_once(quote)
+        .ok_or_else(|| format!("a quote is not closed: {text}"))?;
+    Ok((Some(word.to_owned()), rest))
+}
+
 /// Reads a line that begins with a dot. The error is for people.
 pub(super) fn parse(line: &str) -> Result<DotCommand, String> {
     // A semicolon at the end is habit, as in the sqlite3 shell.
-    let mut words = line.trim_end().trim_end_matches(';').split_whitespace();
-    let name = words.next().unwrap_or_default();
-    let argument = words.next().map(str::to_owned);
-    if words.next().is_some() {
+    let line = line.trim_end().trim_end_matches(';');
+    let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let (argument, rest) = first_argument(rest)?;
+    if !rest.trim().is_empty() {
         return Err(format!("{name} takes one argument at most"));
     }
     match (name, argument) {
@@ -136,6 +149,14 @@ mod tests {
             (".dump", DotCommand::Dump(None)),
             (".read a.sql", DotCommand::Read("a.sql".to_owned())),
             (
+                ".read 'my file.sql';",
+                DotCommand::Read("my file.sql".to_owned()),
+            ),
+            (
+                ".schema  \"my table\"",
+                DotCommand::Schema(Some("my table".to_owned())),
+            ),
+            (
                 ".level linearizable",
                 DotCommand::Level(ReadLevel::Linearizable),
             ),
@@ -155,6 +176,8 @@ mod tests {
             (".mode xml", "table, column, csv, json or line"),
             (".open ../x", "cannot name a database"),
             (".tables a b", "one argument at most"),
+            (".tables 'a' b", "one argument at most"),
+            (".read 'a b", "a quote is not closed"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(words), "{line}: {error}");

@@ -8,18 +8,20 @@ mod literal;
 
 use std::fmt::Write as _;
 
-use halite_client::{ExecuteResult, Row, Value};
+use halite_client::Value;
 
 use super::pour::{Sink, Stopped};
 use super::splitter::ended;
 pub(in crate::cli) use literal::quoted;
 use literal::{literal, text};
 
-/// What has to be known before rows can be asked for: all objects, and the columns of tables that are stored.
-pub(super) const SCHEMA: [&str; 2] = [OBJECTS, COLUMNS];
 const OBJECTS: &str =
     "SELECT 0, rowid, type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL";
 const COLUMNS: &str = "SELECT 1, m.rowid, p.cid, m.name, p.name, NULL FROM sqlite_schema AS m, pragma_table_info(m.name) AS p WHERE m.type = 'table'";
+/// The query for what has to be known before rows can be asked for: all objects, and the columns of tables that are stored.
+pub(super) fn schema() -> String {
+    [OBJECTS, COLUMNS].join(" UNION ALL ")
+}
 /// Numbers of rows of the schema.
 const OBJECT: i64 = 0;
 const COLUMN: i64 = 1;
@@ -82,13 +84,8 @@ impl Table {
 }
 
 impl Plan {
-    /// From the answers to [`SCHEMA`]; only tables whose name is LIKE `pattern`, and what belongs to them.
-    pub(super) fn of(schema: Vec<ExecuteResult>, pattern: Option<&str>) -> Plan {
-        let rows = schema.into_iter().flat_map(|result| result.rows);
-        Self::of_rows(rows.map(Row::into_values).collect(), pattern)
-    }
-
-    fn of_rows(rows: Vec<Vec<Value>>, pattern: Option<&str>) -> Plan {
+    /// From the rows of [`schema`]; only tables whose name is LIKE `pattern`, and what belongs to them.
+    pub(super) fn of(rows: Vec<Vec<Value>>, pattern: Option<&str>) -> Plan {
         let (mut objects, mut columns): (Vec<_>, Vec<_>) = rows
             .iter()
             .filter_map(|row| SchemaRow::of(row))
@@ -168,7 +165,7 @@ fn one_after_the_other(mut queries: Vec<String>) -> String {
     queries.join(" UNION ALL ")
 }
 
-/// A row of the answer to [`SCHEMA`].
+/// A row of the answer to [`schema`].
 struct SchemaRow<'a> {
     kind: i64,
     rowid: i64,
@@ -226,7 +223,7 @@ impl Dump {
         let Some(rows) = self.schema.take() else {
             return Ok(());
         };
-        if Plan::of_rows(rows, self.pattern.as_deref()) != self.plan {
+        if Plan::of(rows, self.pattern.as_deref()) != self.plan {
             return Err(Stopped {
                 why: "the schema was changed meanwhile",
                 help: "try again",

@@ -116,10 +116,10 @@ async fn run_on(
     let within = session.in_transaction();
     session.gather();
     loop {
-        let line = lines
-            .next_line()
-            .await
-            .map_err(|error| CliError::io("cannot read the input", &error))?;
+        let line = lines.next_line().await.map_err(|error| {
+            session.at(numbered.place(number + 1));
+            CliError::io("cannot read the input", &error)
+        })?;
         let Some(line) = line else { break };
         number += 1;
         if line.starts_with('.') && buffer.is_blank() {

@@ -51,7 +51,7 @@ fn schema() -> Vec<Vec<Value>> {
 
 #[test]
 fn all_rows_are_asked_for_at_once() {
-    let plan = Plan::of_rows(schema(), None);
+    let plan = Plan::of(schema(), None);
     let query = plan.query().expect("few columns");
     assert!(
         query.contains("SELECT 2,\"a\",\"b\", NULL, NULL, NULL FROM \"t\""),
@@ -61,13 +61,13 @@ fn all_rows_are_asked_for_at_once() {
         query.ends_with("UNION ALL SELECT 3,\"c\", NULL, NULL, NULL, NULL FROM \"u\""),
         "{query}"
     );
-    let only = Plan::of_rows(schema(), Some("U"));
+    let only = Plan::of(schema(), Some("U"));
     assert!(!only.query().expect("few columns").contains("\"t\""));
 }
 
 #[test]
 fn rows_become_statements_one_by_one() {
-    let plan = || Plan::of_rows(schema(), None);
+    let plan = || Plan::of(schema(), None);
     let (mut dump, mut out) = (Dump::new(plan(), None), String::new());
     for row in schema() {
         dump.push(row, &mut out).expect("part of the schema");
@@ -91,7 +91,7 @@ fn rows_become_statements_one_by_one() {
 
 #[test]
 fn a_schema_that_was_changed_meanwhile_gives_no_text() {
-    let plan = Plan::of_rows(schema(), None);
+    let plan = Plan::of(schema(), None);
     let (mut dump, mut out) = (Dump::new(plan, None), String::new());
     for row in schema().into_iter().skip(1) {
         dump.push(row, &mut out).expect("part of the schema");
@@ -102,7 +102,7 @@ fn a_schema_that_was_changed_meanwhile_gives_no_text() {
 
 #[test]
 fn what_is_not_whole_is_not_kept_by_whoever_executes_it() {
-    let plan = || Plan::of_rows(schema(), None);
+    let plan = || Plan::of(schema(), None);
     let (mut dump, mut out) = (Dump::new(plan(), None), String::new());
     for row in schema() {
         dump.push(row, &mut out).expect("part of the schema");
@@ -148,7 +148,7 @@ fn sqlite_takes_the_query_of_very_many_tables() {
             ]);
         }
     }
-    let query = Plan::of_rows(rows, None)
+    let query = Plan::of(rows, None)
         .query()
         .expect("few columns")
         .to_owned();

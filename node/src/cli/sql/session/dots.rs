@@ -111,15 +111,16 @@ impl Session {
         if self.in_transaction() {
             return Err(CliError::new("a transaction is open").help("COMMIT or ROLLBACK it first"));
         }
-        let database = self.database()?;
-        let schema = database.batch(dump::SCHEMA).await?;
+        // Reads what a node holds from here on, in words, where no quorum answers.
+        let schema = self.rows(&dump::schema(), Params::new()).await?;
         let plan = Plan::of(schema, table.as_deref());
         let query = plan.query().map_err(|wide| {
             let message = format!("table {wide:?} has too many columns for a dump");
             CliError::new(message).help("`halite export` gives a copy of the database")
         })?;
         // Who serves it has the time; that nobody does is known as soon as of any statement.
-        let database = database
+        let database = self
+            .database()?
             .with_timeout(DUMP_TIMEOUT.max(self.budget.asked().unwrap_or_default()))
             .with_tries_within(self.budget.left());
         self.under_way = UnderWay::Read;
@@ -131,15 +132,19 @@ impl Session {
     async fn texts(&mut self, sql: &str, pattern: Option<String>) -> Result<Vec<String>, CliError> {
         let mut params = Params::new();
         params.push(pattern.unwrap_or_else(|| "%".to_owned()));
-        let rows: Vec<Vec<Value>> = match self.answer(sql, params).await? {
-            Some(Given::Answer(answer)) => answer.rows,
-            Some(Given::Rows(rows)) => rows.map_ok(Row::into_values).try_collect().await?,
-            None => Vec::new(),
-        };
+        let rows = self.rows(sql, params).await?;
         let text = |row: Vec<Value>| match row.into_iter().next() {
             Some(Value::Text(text)) => Some(text),
             _ => None,
         };
         Ok(rows.into_iter().filter_map(text).collect())
+    }
+
+    async fn rows(&mut self, sql: &str, params: Params) -> Result<Vec<Vec<Value>>, CliError> {
+        Ok(match self.answer(sql, params).await? {
+            Some(Given::Answer(answer)) => answer.rows,
+            Some(Given::Rows(rows)) => rows.map_ok(Row::into_values).try_collect().await?,
+            None => Vec::new(),
+        })
     }
 }
