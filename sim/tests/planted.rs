@@ -2,7 +2,7 @@
 //!
 //! Seeds shift whenever plans change, so each bug gets a few seeds. The seed that found it is printed, and has to pass without the bug.
 //! To repeat one: `HALITE_PLANTED_BUG=<name> halite-sim --seed <seed> --episode <episode>`, built with the feature `planted-bugs`.
-//! `HALITE_SIM_BIN` names a program that has the feature, else it is the one that was built with this test.
+//! `HALITE_PLANTED_SIM_BIN` names a program that has the feature, else it is the one that was built with this test.
 //!
 //! All of them take a while: `HALITE_PLANTED_SECONDS` says when no further one is begun (0: all are), and `HALITE_PLANTED_FROM` at which row of the
 //! table to begin, any number.
@@ -85,8 +85,8 @@ struct Run {
 }
 
 fn run(seed: u64, episode: &str, bug: Option<&str>) -> Run {
-    let program =
-        env::var_os("HALITE_SIM_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_halite-sim").into());
+    let program = env::var_os("HALITE_PLANTED_SIM_BIN")
+        .unwrap_or_else(|| env!("CARGO_BIN_EXE_halite-sim").into());
     let mut command = Command::new(program);
     command
         .args(["--seed", &seed.to_string(), "--json"])
