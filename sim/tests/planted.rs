@@ -4,7 +4,7 @@
 //! To repeat one: `HALITE_PLANTED_BUG=<name> halite-sim --seed <seed> --episode <episode>`, built with the feature `planted-bugs`.
 //! `HALITE_PLANTED_SIM_BIN` names a program that has the feature, else it is the one that was built with this test.
 //!
-//! All of them take a while: `HALITE_PLANTED_SECONDS` says when no further one is begun (0: all are), and `HALITE_PLANTED_FROM` at which row of the
+//! All of them take a while: `HALITE_PLANTED_SECONDS` says when the search ends (0: when all are found), and `HALITE_PLANTED_FROM` at which row of the
 //! table to begin, any number.
 
 use std::env;
@@ -118,9 +118,12 @@ fn run(seed: u64, episode: &str, bug: Option<&str>) -> Run {
     }
 }
 
-/// The seed that found the bug, or why it does not count as found.
-fn find(row: &Row, first: u64) -> Result<u64, String> {
+/// The seed that found the bug, or why it does not count as found; `None` if the time was over before.
+fn find(row: &Row, first: u64, in_time: impl Fn() -> bool) -> Result<Option<u64>, String> {
     for seed in first..first + SEEDS_MAX {
+        if !in_time() {
+            return Ok(None);
+        }
         let with = run(seed, &row.episode, Some(&row.planted));
         if !with.violated {
             continue;
@@ -142,7 +145,7 @@ fn find(row: &Row, first: u64) -> Result<u64, String> {
                 without.said
             ));
         }
-        return Ok(seed);
+        return Ok(Some(seed));
     }
     Err(format!(
         "not found by the seeds {first}..{}",
@@ -185,11 +188,12 @@ fn every_planted_bug_is_found_and_only_with_it() {
                     while in_time()
                         && let Some((row, first)) = rows.get(next.fetch_add(1, Ordering::Relaxed))
                     {
-                        match find(row, *first) {
-                            Ok(seed) => {
+                        match find(row, *first, in_time) {
+                            Ok(Some(seed)) => {
                                 found.fetch_add(1, Ordering::Relaxed);
                                 println!("{} found by seed {seed}", row.bug);
                             }
+                            Ok(None) => println!("{} not found in the time there was", row.bug),
                             Err(why) => wrong.push(format!("{}: {why}", row.bug)),
                         }
                     }
@@ -202,6 +206,8 @@ fn every_planted_bug_is_found_and_only_with_it() {
             .flat_map(|worker| worker.join().unwrap())
             .collect()
     });
-    println!("{} of {all} found", found.into_inner());
+    let found = found.into_inner();
+    println!("{found} of {all} found");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(found > 0, "none was found in the time there was");
 }
