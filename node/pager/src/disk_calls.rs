@@ -1,6 +1,7 @@
 //! [`DiskCalls`]: what a thread asks of the disk, for others to see. A call that does not come back tells nobody, and holds up whoever made it.
 //!
-//! Written by the one thread that is watched, at the start and the end of each call to the files of a database; other threads are not counted.
+//! Owns the numbers of the calls. Written by the one thread that is watched, where `LowerFile` and the VFS begin and end a call to the files of a
+//! database; other threads are not counted. Never waits, and keeps no time: whoever looks, as the node does, sees how long a number stays.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;

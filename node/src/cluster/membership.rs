@@ -304,11 +304,12 @@ impl Cluster {
         let asked = others.map(|(id, member)| async move {
             let answer = acknowledges(self.transport(), *id, &member.addr, vote);
             let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
+            if !answer.unwrap_or(false) {
+                return None;
+            }
             // Heartbeats wait for no disk.
-            let writes = !better_off::ask(self, &member.addr)
-                .await
-                .is_some_and(|node| node.log_hangs);
-            (answer.unwrap_or(false) && writes).then_some(*id)
+            let told = better_off::ask(self, &member.addr).await;
+            (!told.is_some_and(|node| node.log_hangs)).then_some(*id)
         });
         let mut answering: BTreeSet<u64> = join_all(asked).await.into_iter().flatten().collect();
         if !self.disk_hangs() {

@@ -213,12 +213,13 @@ impl Read {
     ) -> Result<Option<Stop>, v1::Error> {
         loop {
             let row = cursor.next(statement::read_row);
-            if !self.pieces.saw {
+            let is_first = !self.pieces.saw;
+            if is_first {
                 let columns = statement::columns(cursor.statement());
                 self.pieces.begin_statement(self.index, columns);
             }
             let row = row.map_err(|error| statement::explain(error, &self.guard))?;
-            if !self.pieces.saw {
+            if is_first {
                 // What the first step can see is covered by what is shown after it.
                 self.pieces.saw(self.job.database.shared.seen_up_to());
             }
