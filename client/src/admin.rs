@@ -20,6 +20,9 @@ use crate::operation::{Attempt, Operation, Plan, run};
 use crate::route::Need;
 use crate::{Client, Error, ReadLevel, TopologyWatch};
 
+/// How often a voter is told to take over.
+const TRANSFER_TRIES: u32 = 3;
+
 /// Operations on the cluster. Every node takes them; retried on another node wherever that cannot do them twice.
 #[derive(Clone)]
 pub struct Admin {
@@ -251,7 +254,21 @@ impl Admin {
     }
 
     /// Moves leadership to voter `to`, or to the best caught-up one if that is `None`; the id of the new primary.
+    ///
+    /// That may be another one than `to`: where a voter does not take over in time, those that answer elect whom they can. It is told to take
+    /// over three times at most.
     pub async fn transfer_leadership(&self, to: Option<u64>) -> Result<u64, Error> {
+        let mut primary = self.transfer_once(to).await?;
+        for _ in 1..TRANSFER_TRIES {
+            if to.is_none_or(|to| to == primary) {
+                break;
+            }
+            primary = self.transfer_once(to).await?;
+        }
+        Ok(primary)
+    }
+
+    async fn transfer_once(&self, to: Option<u64>) -> Result<u64, Error> {
         let request = wire::TransferLeadershipRequest {
             to: to.unwrap_or(0),
         };

@@ -95,6 +95,8 @@ names! {
     SlowSuccessor = "slow-successor";
     /// A voter loses power when it has just voted, and comes back alone.
     VoteThenPower = "vote-then-power";
+    /// The primary is far from the other nodes and hands over: while the news of that are on their way, so are old answers.
+    FarHandover = "far-handover";
 }
 
 /// Those that seeds draw. One whose findings are not mended yet is there by name only.
@@ -124,6 +126,7 @@ const DRAWN: &[Name] = &[
     Name::AnswersLost,
     Name::SlowSuccessor,
     Name::VoteThenPower,
+    Name::FarHandover,
 ];
 
 /// Which episode a run is to have.

@@ -42,6 +42,9 @@ pub struct Seen {
     pub disks_are_others: bool,
     /// What its log says is committed, and was not seen before.
     pub committed: Vec<LogEntryView>,
+    /// The transactions among those, with their indexes. Not one that lacks a part, since the part was refused and the rest was not: all nodes
+    /// pass over it, its caller is told that it was not written, and its number is free.
+    pub transactions: Vec<(u64, TransactionView)>,
     /// Its log.
     pub log: Log,
 }

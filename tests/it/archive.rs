@@ -270,11 +270,7 @@ fn an_archive_that_loses_files_is_noticed_and_begins_anew() {
         // And what a new primary finds when nothing is written.
         std::fs::remove_dir_all(archive.join("app"))?;
         let next = cluster.follower().await?;
-        cluster
-            .ops()
-            .admin()
-            .transfer_leadership(Some(next))
-            .await?;
+        cluster.lead(next).await?;
         wait::until("the next primary heals it", PATIENCE, async || {
             let found = level.with_file_name("9").is_dir();
             found.then_some(()).ok_or("no snapshot")

@@ -48,8 +48,7 @@ async fn skewed(scratch: &Scratch) -> Result<Skewed> {
 
 async fn lead(cluster: &TestCluster, id: u64) -> Result<()> {
     if cluster.primary().await? != id {
-        let admin = cluster.ops().admin();
-        admin.transfer_leadership(Some(id)).await?;
+        cluster.lead(id).await?;
         ensure!(cluster.primary().await? == id);
     }
     Ok(())

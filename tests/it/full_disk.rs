@@ -26,9 +26,8 @@ fn full_disk(name: &str, of_primary: bool) {
         let app = cluster.ops().database("app");
         app.execute("CREATE TABLE t (a INTEGER, b BLOB)", ())
             .await?;
-        let admin = cluster.ops().admin();
         let leader = if of_primary { 2 } else { 1 };
-        admin.transfer_leadership(Some(leader)).await?;
+        cluster.lead(leader).await?;
         for row in 0..ROWS_BEFORE {
             let insert = "INSERT INTO t VALUES (?1, randomblob(10000))";
             app.execute(insert, params![row]).await?;

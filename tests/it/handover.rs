@@ -107,9 +107,7 @@ fn leadership_moves_back_and_forth_without_a_failed_request() {
         for round in 0..12 {
             let to = round % 3 + 1;
             cluster
-                .ops()
-                .admin()
-                .transfer_leadership(Some(to))
+                .lead(to)
                 .await
                 .with_context(|| format!("transfer to {to}"))?;
             ensure!(cluster.primary().await? == to);

@@ -116,7 +116,7 @@ fn a_node_of_another_cluster_of_the_same_name_is_neither_added_nor_listened_to()
         // It now comes as node 3, at node 3's address, with the state of its own cluster.
         let victim = 3;
         if cluster.primary().await? == victim {
-            cluster.ops().admin().transfer_leadership(Some(1)).await?;
+            cluster.lead(1).await?;
         }
         cluster.kill(victim)?;
         let own_data = cluster.local.node(victim).data_dir.clone();

@@ -23,10 +23,8 @@ fn a_blank_node_joins_under_load_catches_up_votes_and_leads() {
             }
         })
         .await?;
-        let admin = cluster.ops().admin();
         cluster.promote(4).await?;
-        let led = admin.transfer_leadership(Some(4)).await?;
-        ensure!(led == 4, "node {led} leads");
+        cluster.lead(4).await?;
         {
             let _paused = load.pause().await;
             cluster.primary().await?;
@@ -87,7 +85,7 @@ fn a_removed_node_stops_serving_and_disturbs_nobody() {
         let leader = cluster.primary().await?;
         let addr = cluster.local.node(4).addr.clone();
         if leader == 4 {
-            admin.transfer_leadership(Some(1)).await?;
+            cluster.lead(1).await?;
         }
         admin.remove_member(4).await?;
         let term = cluster.node_status(cluster.ids()[0]).await?.term;
@@ -424,7 +422,7 @@ fn a_peer_that_is_behind_does_not_shut_out_a_node_that_was_added_again() {
         app.execute("CREATE TABLE t (a)", ()).await?;
         let admin = cluster.ops().admin();
         if cluster.primary().await? != 1 {
-            admin.transfer_leadership(Some(1)).await?;
+            cluster.lead(1).await?;
         }
         admin.remove_member(4).await?;
         cluster.kill(4)?;
@@ -444,13 +442,7 @@ fn a_peer_that_is_behind_does_not_shut_out_a_node_that_was_added_again() {
         cluster.restart(4)?;
         cluster.add(4).await?;
         cluster.promote(4).await?;
-        wait::until("it leads", PATIENCE, async || {
-            match admin.transfer_leadership(Some(4)).await {
-                Ok(4) => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        })
-        .await?;
+        cluster.lead(4).await?;
         app.execute("INSERT INTO t VALUES (1)", ()).await?;
         // The one that is behind wakes up, and follows the node that it knows as removed.
         cluster.thaw(2)?;
@@ -488,7 +480,7 @@ fn clients_that_know_only_nodes_that_were_removed_find_the_cluster() {
                 admin.remove_member(id).await?;
             }
         }
-        admin.transfer_leadership(Some(4)).await?;
+        cluster.lead(4).await?;
         for id in (1..=3).filter(|id| *id != asleep) {
             admin.remove_member(id).await?;
         }

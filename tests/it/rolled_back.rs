@@ -127,9 +127,8 @@ fn a_history_that_parted_stops_the_node_that_holds_more_and_nothing_is_thrown_aw
     run("parted", Weight::Light, async |scratch| {
         let mut cluster = TestCluster::start(scratch, |_| {}).await?;
         insert(cluster.ops(), 0..10).await?;
-        let admin = cluster.ops().admin();
         if cluster.primary().await? != 3 {
-            admin.transfer_leadership(Some(3)).await?;
+            cluster.lead(3).await?;
             cluster.primary().await?;
         }
         let copy = copy_disk(scratch, &mut cluster, 2).await?;

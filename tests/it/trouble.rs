@@ -144,7 +144,7 @@ fn a_follower_with_fewer_descriptors_has_trouble_alone() {
         let cluster =
             TestCluster::start(scratch, |options| limit_open_files(options, 3, 200)).await?;
         let admin = cluster.ops().admin();
-        admin.transfer_leadership(Some(1)).await?;
+        cluster.lead(1).await?;
         ensure!(admin.create_database("late", 0, false).await?);
         let late = cluster.ops().database("late");
         late.execute("CREATE TABLE t (a INTEGER)", ()).await?;
@@ -240,8 +240,7 @@ fn a_lock_of_a_stock_program_at_start_is_one_databases_trouble() {
         drop(holder);
         cluster.check_same("app").await?;
         // Sound enough to lead.
-        let admin = cluster.ops().admin();
-        admin.transfer_leadership(Some(node)).await?;
+        cluster.lead(node).await?;
         insert(&cluster, "app", 20).await?;
         cluster.check_same("app").await?;
         Ok(())

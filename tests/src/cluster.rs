@@ -216,6 +216,21 @@ impl TestCluster {
         Ok(())
     }
 
+    /// Moves leadership to a node, again and again where another one was faster on a slow machine, until it leads.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn lead(&self, id: u64) -> Result<()> {
+        let admin = self.ops().admin();
+        wait::until("the node leads", PATIENCE, async || {
+            match admin.transfer_leadership(Some(id)).await {
+                Ok(led) if led == id => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await
+    }
+
     /// Waits until every node that is awake stands at the same position of a database, without trouble; the TXID.
     ///
     /// # Errors

@@ -46,6 +46,21 @@ async fn databases_and_members_are_managed_through_the_primary() {
 }
 
 #[tokio::test]
+async fn a_voter_that_does_not_take_over_is_told_again() {
+    let nodes = cluster(2).await;
+    let admin = connect(&nodes).await.admin();
+    *nodes[0].inner.elected.lock().unwrap() = vec![7, 7];
+    assert_eq!(admin.transfer_leadership(Some(2)).await.unwrap(), 2);
+    *nodes[0].inner.elected.lock().unwrap() = vec![8, 7, 7, 7];
+    assert_eq!(admin.transfer_leadership(Some(2)).await.unwrap(), 7);
+    // Whoever it is was asked for.
+    assert_eq!(admin.transfer_leadership(None).await.unwrap(), 8);
+    let told = nodes[0].inner.record.borrow().admin.clone();
+    assert_eq!(told[..6], ["transfer 2"; 6]);
+    assert_eq!(told[6..], ["transfer 0"]);
+}
+
+#[tokio::test]
 async fn a_refused_operation_is_tried_elsewhere() {
     let nodes = cluster(2).await;
     *nodes[0].inner.admin_error.lock().unwrap() = Some(error(ErrorCode::NotPrimary));

@@ -76,6 +76,8 @@ pub(crate) struct Inner {
     query_script: Mutex<Arc<QueryScript>>,
     ltx_script: Mutex<Arc<LtxScript>>,
     pub(crate) admin_error: Mutex<Option<Error>>,
+    /// Who takes over in place of whom a transfer names, from the last to the first.
+    pub(crate) elected: Mutex<Vec<u64>>,
     pub(crate) image: Mutex<Vec<u8>>,
     sockets: Mutex<Vec<std::net::TcpStream>>,
     held: Mutex<Vec<(u64, Replies)>>,
@@ -165,6 +167,7 @@ impl FakeNode {
             query_script: Mutex::new(Arc::new(|_| Vec::new())),
             ltx_script: Mutex::new(Arc::new(|_| Vec::new())),
             admin_error: Mutex::default(),
+            elected: Mutex::default(),
             image: Mutex::default(),
             sockets: Mutex::default(),
             held: Mutex::default(),

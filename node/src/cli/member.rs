@@ -90,17 +90,21 @@ pub(crate) async fn transfer(args: TransferArgs, global: &GlobalArgs) -> Result<
         .admin()
         .transfer_leadership(args.to)
         .await?;
+    let missed = args.to.filter(|wanted| *wanted != primary);
     if global.json {
         print_json(&json!({ "primary_id": primary }))?
     } else {
-        match args.to {
-            Some(wanted) if wanted != primary => {
-                print(&format!("node {primary} leads, not node {wanted}\n"))?
-            }
-            _ => print(&format!("node {primary} leads\n"))?,
+        match missed {
+            Some(wanted) => print(&format!(
+                "node {primary} leads, not node {wanted}, which did not take over in time: try again once it is in step (see `halite status`)\n"
+            ))?,
+            None => print(&format!("node {primary} leads\n"))?,
         }
     }
-    Ok(Outcome::Good)
+    Ok(match missed {
+        Some(_) => Outcome::Bad,
+        None => Outcome::Good,
+    })
 }
 
 fn topology_json(topology: &Topology) -> serde_json::Value {

@@ -439,8 +439,9 @@ impl Proposer for RaftProposer {
             .raft
             .get()
             .ok_or_else(|| stopped("the node is starting"))?;
-        let closing = match &command.kind {
+        let part_of = match &command.kind {
             Some(v1::command::Kind::Ltx(ltx)) => Some((ltx.database_id, ltx.proposal_id)),
+            Some(v1::command::Kind::Chunk(chunk)) => Some((chunk.database_id, chunk.proposal_id)),
             _ => None,
         };
         let shared = self.shared.get().cloned().unwrap_or_default();
@@ -450,12 +451,12 @@ impl Proposer for RaftProposer {
         let kind = command.kind.ok_or_else(|| stopped("an empty command"))?;
         let payload = command::encode(level, kind).map_err(|e| stopped(&e.to_string()))?;
         // An entry that was taken in is decided by the ordered apply. One that Raft turned away (leadership was lost or is being
-        // handed over) never reaches the log: the gate must not wait for it.
+        // handed over) never reaches the log: the gate must not wait for it, nor go on proposing the rest of the same transaction.
         let room = room.given_back_by(self.runtime.clone());
         let responder = OnComplete::new(move |written: WriteResult<TypeConfig>| {
             // Applied, or turned away. Where Raft stops before, the responder is dropped, and the room with it.
             drop(room);
-            let (Err(refused), Some((database_id, proposal_id))) = (written, closing) else {
+            let (Err(refused), Some((database_id, proposal_id))) = (written, part_of) else {
                 return;
             };
             debug!(database_id, proposal_id, %refused, "proposal turned away");

@@ -36,6 +36,8 @@ pub struct LogEntryView {
     pub transaction: Option<TransactionView>,
     /// The database of whose transaction it is a part, which a later entry closes.
     pub chunk_of: Option<u64>,
+    /// Which proposal of that transaction it belongs to, closing it or being a part of it; 0 for all other entries.
+    pub proposal_id: u64,
 }
 
 /// A transaction as its entry in the log describes it.
@@ -47,6 +49,8 @@ pub struct TransactionView {
     pub txid: u64,
     /// Checksum of the database after it.
     pub checksum: u64,
+    /// Entries before it that are parts of it; without all of them it is applied by no node.
+    pub chunks: u32,
 }
 
 /// The ends of a node's log.
@@ -241,7 +245,7 @@ impl NodeView {
 
 fn view(entry: halite_log::Entry, ours: Levels) -> LogEntryView {
     let mut digest = DefaultHasher::new();
-    let (mut transaction, mut chunk_of) = (None, None);
+    let (mut transaction, mut chunk_of, mut proposal_id) = (None, None, 0);
     match entry.payload {
         EntryPayload::Normal(payload) => {
             digest.write(&payload.0);
@@ -251,9 +255,14 @@ fn view(entry: halite_log::Entry, ours: Levels) -> LogEntryView {
                         database_id: ltx.database_id,
                         txid: ltx.txid,
                         checksum: ltx.post_checksum,
+                        chunks: ltx.chunks,
                     });
+                    proposal_id = ltx.proposal_id;
                 }
-                Ok(Kind::Chunk(chunk)) => chunk_of = Some(chunk.database_id),
+                Ok(Kind::Chunk(chunk)) => {
+                    chunk_of = Some(chunk.database_id);
+                    proposal_id = chunk.proposal_id;
+                }
                 _ => {}
             }
         }
@@ -265,5 +274,6 @@ fn view(entry: halite_log::Entry, ours: Levels) -> LogEntryView {
         digest: digest.finish(),
         transaction,
         chunk_of,
+        proposal_id,
     }
 }

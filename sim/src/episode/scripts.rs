@@ -52,6 +52,7 @@ pub(super) fn write(name: Name, rng: &mut SmallRng, clients: u64, scenes: &mut V
         Name::AnswersLost => script.answers_lost(),
         Name::SlowSuccessor => script.slow_successor(),
         Name::VoteThenPower => script.vote_then_power(),
+        Name::FarHandover => script.far_handover(),
     }
 }
 

@@ -19,16 +19,13 @@ impl Invariant for NumberedOnce {
 
     fn look(&mut self, nodes: &[Seen]) -> Result<(), String> {
         for seen in nodes {
-            for entry in &seen.committed {
-                let Some(transaction) = entry.transaction else {
-                    continue;
-                };
+            for (index, transaction) in &seen.transactions {
                 let key = (transaction.database_id, transaction.txid);
-                let first = *self.indexes.entry(key).or_insert(entry.index);
-                if first != entry.index {
+                let first = *self.indexes.entry(key).or_insert(*index);
+                if first != *index {
                     return Err(format!(
-                        "transaction {} of database {} at index {first} and at index {} of n{}",
-                        transaction.txid, transaction.database_id, entry.index, seen.node
+                        "transaction {} of database {} at index {first} and at index {index} of n{}",
+                        transaction.txid, transaction.database_id, seen.node
                     ));
                 }
             }

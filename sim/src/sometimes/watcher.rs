@@ -43,11 +43,9 @@ impl Watcher {
     /// Looks at the nodes that run.
     pub fn look(&mut self, nodes: &[Seen]) {
         for seen in nodes {
-            for entry in &seen.committed {
-                if let Some(transaction) = entry.transaction {
-                    let key = (transaction.database_id, transaction.txid);
-                    self.committed.entry(key).or_insert(entry.index);
-                }
+            for (index, transaction) in &seen.transactions {
+                let key = (transaction.database_id, transaction.txid);
+                self.committed.entry(key).or_insert(*index);
             }
             for entry in &seen.log.appended {
                 self.appended(entry);
@@ -272,8 +270,10 @@ mod tests {
                 database_id,
                 txid: 1,
                 checksum: 0,
+                chunks: 0,
             }),
             chunk_of,
+            proposal_id: 0,
         }
     }
 

@@ -1,8 +1,8 @@
 //! Looking at the nodes: what they say, and what their logs hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use halite::server::{LogEntryView, LogView, NodeView};
+use halite::server::{LogEntryView, LogView, NodeView, TransactionView};
 
 use super::World;
 use crate::invariant::{Appended, Log, Seen};
@@ -20,6 +20,8 @@ pub(super) struct Eyes {
     logs: BTreeMap<u64, Copy>,
     /// Up to where each log was committed: start of the node and index.
     committed: BTreeMap<u64, (u64, u64)>,
+    /// Indexes of the committed parts of transactions, by their proposal and term.
+    parts: BTreeMap<(u64, u64), BTreeSet<u64>>,
     /// Checksum of each committed transaction, by database id and TXID.
     pub(super) transactions: BTreeMap<(u64, u64), u64>,
     /// Names of databases by their id.
@@ -30,6 +32,31 @@ pub(super) struct Eyes {
 struct Copy {
     start: u64,
     entries: BTreeMap<u64, (u64, u64)>,
+}
+
+impl Eyes {
+    /// The transactions among entries that are newly said to be committed, with their indexes, and without those that lack a part.
+    fn whole_transactions(&mut self, committed: &[LogEntryView]) -> Vec<(u64, TransactionView)> {
+        let mut whole = Vec::new();
+        for entry in committed {
+            let proposal = (entry.proposal_id, entry.term);
+            if entry.chunk_of.is_some() {
+                self.parts.entry(proposal).or_default().insert(entry.index);
+            }
+            let Some(transaction) = entry.transaction else {
+                continue;
+            };
+            let parts = self.parts.get(&proposal).map_or(0, BTreeSet::len);
+            if parts != transaction.chunks as usize {
+                continue;
+            }
+            whole.push((entry.index, transaction));
+            let key = (transaction.database_id, transaction.txid);
+            // A second one of that number is passed over by everybody.
+            self.transactions.entry(key).or_insert(transaction.checksum);
+        }
+        whole
+    }
 }
 
 impl World {
@@ -81,6 +108,7 @@ fn see(node: &Node, eyes: &mut Eyes) -> Option<Seen> {
         None => status.committed_index.min(status.applied_index),
     };
     let committed = see_committed(&view, node.id, start, up_to, eyes);
+    let transactions = eyes.whole_transactions(&committed);
     let databases = view.databases();
     let names = databases.iter().map(|d| (d.id, d.name.clone()));
     eyes.databases.extend(names);
@@ -96,6 +124,7 @@ fn see(node: &Node, eyes: &mut Eyes) -> Option<Seen> {
         status,
         topology,
         committed,
+        transactions,
         log,
     })
 }
@@ -117,11 +146,6 @@ fn see_committed(
     let entries = entries.and_then(Result::ok).unwrap_or_default();
     if let Some(last) = entries.last() {
         eyes.committed.insert(node, (start, last.index));
-    }
-    for transaction in entries.iter().filter_map(|entry| entry.transaction) {
-        let key = (transaction.database_id, transaction.txid);
-        // A second one of that number is passed over by everybody.
-        eyes.transactions.entry(key).or_insert(transaction.checksum);
     }
     entries
 }

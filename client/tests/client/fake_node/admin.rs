@@ -145,7 +145,10 @@ impl Admin for Service {
     ) -> Result<Response<TransferLeadershipResponse>, Status> {
         let to = request.into_inner().to;
         self.0.admin(format!("transfer {to}"))?;
-        Ok(Response::new(TransferLeadershipResponse { primary_id: to }))
+        let elected = self.0.elected.lock().unwrap().pop();
+        Ok(Response::new(TransferLeadershipResponse {
+            primary_id: elected.unwrap_or(to),
+        }))
     }
 
     async fn import(

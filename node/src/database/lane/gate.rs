@@ -3,6 +3,7 @@
 //! The pager calls it on the lane's thread, inside SQLite's commit. The lane arms it before anything that may commit; a commit that nobody armed
 //! it for is refused. What was decided is fetched by the lane when SQLite has returned.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,19 +165,11 @@ impl LaneGate {
     fn wait(&self, txid: Txid, proposal_id: u64) -> Decision {
         let decision = self.inbox.wait_ordered(|ordered| {
             loop {
-                if let Some(Ordered::Refuse {
-                    proposal_id: refused,
-                }) = ordered.front()
-                {
-                    let ours = *refused == proposal_id;
-                    ordered.pop_front();
-                    if ours {
-                        return Some(Decision::NotProposed(failure::unavailable(
-                            "leadership is moving: the transaction was not taken in",
-                            Duration::from_millis(20),
-                        )));
-                    }
-                    continue;
+                if take_refusals(ordered, proposal_id) {
+                    return Some(Decision::NotProposed(failure::unavailable(
+                        "leadership is moving: the transaction was not taken in",
+                        Duration::from_millis(20),
+                    )));
                 }
                 let Some(Ordered::Apply(next)) = ordered.front() else {
                     // Closed, or something else that only comes to a lane that is: not ours to take.
@@ -262,11 +255,11 @@ impl LaneGate {
         })
     }
 
-    /// Room for a chunk; `None` when leadership is lost before there is any, or the database closes.
-    fn wait_for_room(&self, bytes: usize) -> Option<Permit> {
+    /// Room for a chunk; `None` when one before it was turned away, leadership is lost before there is any, or the database closes.
+    fn wait_for_room(&self, proposal_id: u64, bytes: usize) -> Option<Permit> {
         let waiter: Arc<dyn Waiter> = self.inbox.clone();
         let room = self.inbox.wait_ordered(|ordered| {
-            if !ordered.is_empty() {
+            if take_refusals(ordered, proposal_id) || !ordered.is_empty() {
                 return Some(None);
             }
             self.window
@@ -288,6 +281,19 @@ impl LaneGate {
             )
         })
     }
+}
+
+/// Takes the refusals that come first; whether one is of this proposal. Those of others are of transactions that are over.
+fn take_refusals(ordered: &mut VecDeque<Ordered>, proposal_id: u64) -> bool {
+    let mut ours = false;
+    while let Some(Ordered::Refuse {
+        proposal_id: refused,
+    }) = ordered.front()
+    {
+        ours |= *refused == proposal_id;
+        ordered.pop_front();
+    }
+    ours
 }
 
 fn has_every_page(transaction: &CapturedTransaction<'_>) -> bool {
@@ -357,7 +363,7 @@ impl EntryWriter<'_> {
     fn propose_chunk(&mut self) -> io::Result<()> {
         let room = self
             .gate
-            .wait_for_room(self.buffer.len())
+            .wait_for_room(self.proposal_id, self.buffer.len())
             .ok_or_else(|| io::Error::other("leadership is lost"))?;
         let data = Bytes::from(std::mem::take(&mut self.buffer));
         let chunk = v1::LtxChunk {

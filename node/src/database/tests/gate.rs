@@ -152,6 +152,31 @@ fn a_lane_that_is_closed_while_its_chunks_wait_writes_nothing() {
 }
 
 #[test]
+fn a_chunk_that_was_turned_away_ends_its_own_transaction_and_no_other() {
+    let (_dir, log, primary, follower) = pair(&["CREATE TABLE t(v)"]);
+    log.set(Delivery::Held);
+    let (write, receiver) = sql_job(LARGE);
+    primary.database.submit(vec![write]);
+    primary.database.settle();
+    let (proposed, proposal_id) = (log.chunks(), log.last_chunk().proposal_id);
+    // Of a transaction that is over.
+    primary.database.refuse(proposal_id.wrapping_sub(1));
+    log.apply_chunks();
+    primary.database.settle();
+    let more = log.chunks();
+    assert!(more > proposed, "ended by what was not its own");
+    primary.database.refuse(proposal_id);
+    log.apply_chunks();
+    assert_eq!(code(&answer(receiver)), ErrorCode::Unavailable);
+    assert_eq!(log.held(), 0, "closed though a part is missing");
+    assert_eq!(log.chunks(), more, "the rest was proposed all the same");
+    log.set(Delivery::AtOnce);
+    primary.run("INSERT INTO t(v) VALUES('c')").expect("open");
+    assert_eq!(primary.integer("SELECT count(*) FROM t"), 1);
+    follower.assert_same(&primary);
+}
+
+#[test]
 fn gap_and_divergence_stop_a_follower_and_are_told() {
     let (dir, log, primary, _follower) = pair(&[TABLE]);
     primary

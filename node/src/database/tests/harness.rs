@@ -145,6 +145,11 @@ impl TestLog {
         self.state.lock().chunks.len()
     }
 
+    pub(super) fn last_chunk(&self) -> v1::LtxChunk {
+        let state = self.state.lock();
+        state.chunks.last().expect("a chunk").clone()
+    }
+
     /// The chunks that are held are applied; their closing entry is not there yet.
     pub(super) fn apply_chunks(&self) {
         let rooms = std::mem::take(&mut self.state.lock().rooms);

@@ -141,6 +141,20 @@ impl Script<'_> {
         }
     }
 
+    pub(super) fn far_handover(&mut self) {
+        for _ in 0..self.rng.random_range(3..7) {
+            self.now(Act::Cast);
+            let way = Duration::from_millis(self.rng.random_range(40..130));
+            let place = self.side_of(LEAD);
+            self.now(network(place, LinkFault::Latency(way), FOR_LONG));
+            let to = if self.rng.random() { FIRST } else { SECOND };
+            self.after_up_to(800, transfer(to));
+            self.once(State::IsDeposed(LEAD), 4_000, Act::Wait);
+            self.after_up_to(500, Act::Reconnect);
+            self.once(State::Cast, 6_000, Act::Wait);
+        }
+    }
+
     pub(super) fn vote_then_power(&mut self) {
         for _ in 0..self.rng.random_range(2..5) {
             self.now(Act::Cast);
