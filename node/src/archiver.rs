@@ -4,33 +4,37 @@
 //! that a new primary goes on where the old one stopped. Reads only the log: SQLite and its readers never wait for it. A database
 //! whose first transactions are no longer in the log starts with a snapshot (level 9), and so does a place that has lost files. Idle databases
 //! cost no request. Beside that, it merges files into higher levels and deletes what is out of date, a few databases at a time. Each database has a place of its own: one that is created anew under a name goes beside what is there.
+//!
+//! Nothing here waits for a destination but the tasks of that one archive, so that a store that is slow or hangs delays only itself.
 
+mod archive;
 mod files;
 mod history;
 pub mod place;
+mod progress;
 mod sync;
 mod troubles;
 mod upkeep;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use halite_archive::{Destinations, Schedule};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
-use tracing::{debug, error};
+use tracing::warn;
 
 use crate::cluster::Cluster;
 use crate::cluster::role::Role;
-use crate::database::Database;
-use sync::{DatabaseArchive, Tending};
-use troubles::Task;
+use archive::{Archive, Means};
 pub(crate) use troubles::Troubles;
-use upkeep::Done;
 
 /// Archives whose files are merged at once: each has some dozen files open, and a buffer for each.
 const UPKEEPS_AT_ONCE: usize = 4;
+/// Archives of one target that are written to at once: each holds what it writes in memory.
+const WRITES_AT_ONCE: usize = 4;
+/// How long a node that stops waits for its last writes. What they lack is written by the next primary.
+const LAST_WRITES_WAIT: Duration = Duration::from_secs(5);
 
 /// One place that a database is archived to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +71,17 @@ impl ArchiverOptions {
         self.default.iter().map(below).collect()
     }
 
+    /// The same, each with the address that is configured for it: the default one stands for all databases that go there.
+    fn targets_by_store(&self, name: &str) -> Vec<(String, ArchiveTarget)> {
+        let default = self
+            .default
+            .as_ref()
+            .filter(|_| !self.own.contains_key(name));
+        let store = |target: &ArchiveTarget| default.unwrap_or(target).url.clone();
+        let targets = self.targets(name).into_iter();
+        targets.map(|target| (store(&target), target)).collect()
+    }
+
     /// Nothing is archived.
     pub fn is_empty(&self) -> bool {
         self.default.is_none() && self.own.values().all(Vec::is_empty)
@@ -85,18 +100,12 @@ const NEW_WAITS_AT_MOST: Duration = Duration::from_secs(1);
 
 /// The archives of this node while it leads.
 struct Archiver {
-    cluster: Arc<Cluster>,
     options: ArchiverOptions,
-    schedule: Arc<Schedule>,
-    permits: Arc<Semaphore>,
+    means: Means,
+    /// So many archives of a target are written to at once, by the target's address.
+    writes: HashMap<String, Arc<Semaphore>>,
     /// By database id and address.
     archives: HashMap<(u64, String), Archive>,
-}
-
-struct Archive {
-    sync: DatabaseArchive,
-    /// One task at most; it ends with this.
-    upkeep: JoinSet<Done>,
 }
 
 /// Runs until `stopping` turns true; syncs once more before it ends, if this node still leads.
@@ -108,10 +117,14 @@ pub(crate) async fn run(
     let mut tick = tokio::time::interval(options.tick());
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut archiver = Archiver {
-        schedule: Arc::new(options.schedule.clone()),
-        cluster,
+        means: Means {
+            cluster,
+            destinations: options.destinations.clone(),
+            schedule: Arc::new(options.schedule.clone()),
+            upkeeps: Arc::new(Semaphore::new(UPKEEPS_AT_ONCE)),
+        },
         options,
-        permits: Arc::new(Semaphore::new(UPKEEPS_AT_ONCE)),
+        writes: HashMap::new(),
         archives: HashMap::new(),
     };
     loop {
@@ -119,105 +132,62 @@ pub(crate) async fn run(
             _ = tick.tick() => false,
             _ = stopping.wait_for(|stopping| *stopping) => true,
         };
-        match archiver.cluster.role() {
-            Role::Primary { term } => archiver.tend_all(term, last).await,
+        match archiver.means.cluster.role() {
+            Role::Primary { term } if last => return archiver.write_last(term).await,
+            Role::Primary { term } => archiver.tend_all(term),
             // What is known of the destinations may be wrong by the next time this node leads.
             _ => {
-                archiver.end_upkeep().await;
-                archiver.archives.clear();
-                archiver.cluster.archive_troubles().forget_all();
+                archiver.end_all().await;
+                archiver.means.cluster.archive_troubles().forget_all();
             }
         }
         if last {
-            archiver.end_upkeep().await;
             return;
         }
     }
 }
 
 impl Archiver {
-    async fn tend_all(&mut self, term: u64, last: bool) {
-        let cluster = self.cluster.clone();
-        for database in cluster.shared().all_databases() {
+    /// Takes note of what has been done, and begins what is due.
+    fn tend_all(&mut self, term: u64) {
+        let databases = self.means.cluster.shared().all_databases();
+        let ids: HashSet<u64> = databases.iter().map(|d| d.spec().id.get()).collect();
+        self.archives.retain(|(id, _), _| ids.contains(id));
+        for database in databases {
             let spec = database.spec();
-            for ArchiveTarget { url, sync_interval } in self.options.targets(&spec.name) {
-                let key = (spec.id.get(), url);
-                let archive = self.archives.entry(key.clone()).or_insert_with(|| {
-                    let destinations = self.options.destinations.clone();
-                    Archive {
-                        sync: DatabaseArchive::new(destinations, key.1.clone(), sync_interval),
-                        upkeep: JoinSet::new(),
-                    }
-                });
-                if last || archive.sync.is_due() {
-                    archive.write_new(&cluster, &database, &key.1, term).await;
-                }
-                if !last {
-                    self.merge_and_delete(&database, &key);
-                }
+            for (store, target) in self.options.targets_by_store(&spec.name) {
+                let archive = self
+                    .archives
+                    .entry((spec.id.get(), target.url.clone()))
+                    .or_insert_with(|| {
+                        let permits = || Arc::new(Semaphore::new(WRITES_AT_ONCE));
+                        let writes = self.writes.entry(store).or_insert_with(permits);
+                        Archive::new(&self.means, database.clone(), target, writes.clone())
+                    });
+                archive.tend(&self.means, term);
             }
         }
     }
 
-    /// Starts what is due, and takes note of what has been done.
-    fn merge_and_delete(&mut self, database: &Arc<Database>, key: &(u64, String)) {
-        let Some(archive) = self.archives.get_mut(key) else {
-            return;
-        };
-        if let Some(done) = archive.upkeep.try_join_next() {
-            match done {
-                Ok(done) => {
-                    archive.sync.tended(&done);
-                    let troubles = self.cluster.archive_troubles();
-                    let (failed, name) = (done.error.as_ref(), &database.spec().name);
-                    troubles.note(key.0, name, &key.1, Task::Upkeep, failed);
-                }
-                Err(error) => error!(%error, url = key.1, "a task of the archive has ended"),
-            }
+    /// Writes what is new to all archives, as far as that takes not too long.
+    async fn write_last(mut self, term: u64) {
+        let means = &self.means;
+        let archives = self.archives.values_mut();
+        let all = archives.map(|archive| archive.write_last(means, term));
+        let all = futures::future::join_all(all);
+        if tokio::time::timeout(LAST_WRITES_WAIT, all).await.is_err() {
+            warn!(
+                "not everything is archived after {} s, and this node stops: the next primary goes on from there",
+                LAST_WRITES_WAIT.as_secs()
+            );
         }
-        if archive.upkeep.is_empty() {
-            let (schedule, permits) = (&self.schedule, &self.permits);
-            let due = archive
-                .sync
-                .upkeep(&self.cluster, database, schedule, permits);
-            match due {
-                Tending::Due(upkeep) => {
-                    archive.upkeep.spawn(upkeep.run());
-                }
-                // What failed before is not there any more, or was done by others.
-                Tending::Nothing => {
-                    let troubles = self.cluster.archive_troubles();
-                    troubles.note(key.0, &database.spec().name, &key.1, Task::Upkeep, None);
-                }
-                Tending::NotNow => {}
-            }
-        }
+        self.end_all().await;
     }
 
-    async fn end_upkeep(&mut self) {
+    async fn end_all(&mut self) {
         for archive in self.archives.values_mut() {
-            archive.upkeep.shutdown().await;
+            archive.end().await;
         }
-    }
-}
-
-impl Archive {
-    async fn write_new(
-        &mut self,
-        cluster: &Arc<Cluster>,
-        database: &Arc<Database>,
-        url: &str,
-        term: u64,
-    ) {
-        let spec = database.spec();
-        let synced = self.sync.sync(cluster, database, term).await;
-        let troubles = cluster.archive_troubles();
-        let failed = synced.as_ref().err();
-        troubles.note(spec.id.get(), &spec.name, url, Task::Sync, failed);
-        match synced {
-            Ok(0) => {}
-            Ok(transactions) => debug!(database = %spec.name, transactions, "archived"),
-            Err(_) => metrics::counter!("halite_archive_errors_total").increment(1),
-        }
+        self.archives.clear();
     }
 }

@@ -14,6 +14,7 @@ use halite_tests::load::{Load, LoadOptions};
 use halite_tests::pages::Pages;
 use halite_tests::program;
 use halite_tests::scratch::{Scratch, Weight, run};
+use halite_tests::slow_disk::SlowDisk;
 use halite_tests::wait;
 
 /// Primaries that have to die between the upload of a file and the recording of its progress ...
@@ -113,6 +114,62 @@ fn primaries_that_die_before_they_record_their_upload_leave_no_transaction_twice
             !archive.join("app/ltx/9").exists(),
             "a snapshot was archived, although the log had every transaction"
         );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_destination_that_hangs_is_told_and_delays_only_itself() {
+    run("archive-hangs", Weight::Light, async |scratch| {
+        let disk = SlowDisk::new(scratch.dir())?;
+        let (hanging, sound) = (scratch.join("hanging"), scratch.join("sound"));
+        let files = |archive: &Path| archive.join("app/ltx/0");
+        let mut cluster = TestCluster::start(scratch, |options| {
+            disk.configure(options, 3);
+            options.databases.clear();
+            let replica = |archive: &Path| {
+                let url = format!("file://{}/app", archive.display());
+                format!("{{url: {url:?}, sync-interval: 20ms}}")
+            };
+            let replicas = [&hanging, &sound]
+                .map(|archive| replica(archive))
+                .join(", ");
+            options.extra_config = format!("dbs: [{{name: app, replicas: [{replicas}]}}]\n");
+        })
+        .await?;
+        let admin = cluster.ops().admin();
+        admin.create_database("app", 0, true).await?;
+        let mut load = Load::start(&cluster, LoadOptions::new(1)).await?;
+        wait::until("both archives begin", PATIENCE, async || {
+            level_zero(&files(&hanging)).and(level_zero(&files(&sound)))
+        })
+        .await?;
+        for id in cluster.ids() {
+            disk.hang(id, "/hanging/")?;
+        }
+        let addr = cluster.local.node(1).addr.clone();
+        wait::until("status says so", PATIENCE * 3, async || {
+            let output = program::run(["status", "--addr", &addr]).map_err(|e| e.to_string())?;
+            let said = program::text(&output);
+            let told = said.contains("does not answer") && output.status.code() == Some(1);
+            told.then_some(()).ok_or(said)
+        })
+        .await?;
+        new_file(&files(&sound)).context("the other one stands still, too")?;
+        // The primary stops in order all the same.
+        let primary = cluster.primary().await?;
+        let status = cluster.local.terminate(primary, PATIENCE)?;
+        ensure!(status.success(), "{status}");
+        for id in cluster.ids() {
+            disk.release(id)?;
+        }
+        new_file(&files(&hanging)).context("after it hung")?;
+        cluster.restart(primary)?;
+        load.stop().await;
+        cluster.settle("app").await?;
+        for archive in [&hanging, &sound] {
+            restored_is_the_same(scratch, &cluster, archive, "app").await?;
+        }
         Ok(())
     });
 }

@@ -148,7 +148,10 @@ fn many_statements_on_one_line_are_sent_at_once() {
 fn scripts_and_dot_commands_do_what_the_stock_shell_does() {
     run("shell", Weight::Light, async |scratch| {
         let file = scratch.dir().join("more.sql");
-        std::fs::write(&file, "INSERT INTO p VALUES(3, 'read');\n")?;
+        std::fs::write(
+            &file,
+            "\u{feff}.headers off\nINSERT INTO p VALUES(3, 'read');\n",
+        )?;
         let cluster = TestCluster::start(scratch, |_| {}).await?;
         let schema = "CREATE TABLE p(id INTEGER PRIMARY KEY, v); CREATE TABLE c(id INTEGER PRIMARY KEY, p REFERENCES p ON DELETE CASCADE);
                       INSERT INTO p VALUES(1, 'x'), (2, 'y'); INSERT INTO c VALUES(10, 1), (11, 2);";

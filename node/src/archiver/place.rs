@@ -6,11 +6,23 @@ use std::sync::Arc;
 
 use halite_archive::Destination;
 
+use super::progress::{Counted, Progress};
+
 /// Where one database is archived.
 #[derive(Clone)]
 pub(super) struct Place {
     pub(super) url: String,
     pub(super) destination: Arc<dyn Destination>,
+}
+
+impl Place {
+    /// The same, with requests that are counted.
+    pub(super) fn counted(&self, progress: Arc<Progress>) -> Self {
+        Self {
+            url: self.url.clone(),
+            destination: Arc::new(Counted::new(self.destination.clone(), progress)),
+        }
+    }
 }
 
 /// No database name holds it.

@@ -5,20 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use halite_archive::{
-    BatchError, DestinationError, Destinations, FileInfo, LevelZeroBatch, MergeError, Schedule,
-    SnapshotSpec, UrlError, list_all, put_snapshot,
+    BatchError, DestinationError, Destinations, FileInfo, LevelZeroBatch, MergeError, SnapshotSpec,
+    UrlError, list_all, put_snapshot,
 };
 use halite_ltx::{PageNo, Txid};
 use halite_proto::v1;
 use halite_proto::v1::command::Kind;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::archive::Means;
 use super::files::Files;
 use super::history;
 use super::place::{self, Place};
+use super::progress::Progress;
 use super::upkeep::{Done, Upkeep, wall_clock};
 use crate::cluster::role::Role;
 use crate::cluster::{Cluster, ClusterError, ltx_log};
@@ -30,6 +31,8 @@ const BATCH_BYTES_MAX: usize = 64 << 20;
 const LOOKING_PART: u32 = 50;
 /// And this often where nothing is written.
 const LOOK_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longest pause after a sync that failed.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Whether files are to be merged or deleted is looked at so often, or four times in the interval of the first level.
 const UPKEEP_EVERY: Duration = Duration::from_secs(15);
 
@@ -70,6 +73,10 @@ pub(super) enum SyncError {
          name: destination txid={found}: move it away, or archive to an empty place"
     )]
     Taken { found: u64 },
+    #[error(
+        "the destination does not answer: a request to it has moved nothing for {seconds} s: see whether it can be reached, and is fast enough"
+    )]
+    Hangs { seconds: u64 },
     #[error("this node is no longer primary")]
     NotPrimary,
 }
@@ -79,7 +86,11 @@ impl SyncError {
     pub(super) fn may_pass(&self) -> bool {
         !matches!(
             self,
-            Self::Url(_) | Self::Ahead { .. } | Self::Forked { .. } | Self::Taken { .. }
+            Self::Url(_)
+                | Self::Ahead { .. }
+                | Self::Forked { .. }
+                | Self::Taken { .. }
+                | Self::Hangs { .. }
         )
     }
 }
@@ -89,6 +100,8 @@ pub(super) struct DatabaseArchive {
     destinations: Arc<dyn Destinations>,
     /// Where databases of this name are archived.
     url: String,
+    /// Counts the requests of syncs.
+    progress: Arc<Progress>,
     /// Where this one is, once that has been looked at: there, or beside it, if an earlier one of its name has the place.
     place: Option<Place>,
     term: u64,
@@ -104,6 +117,8 @@ pub(super) struct DatabaseArchive {
     next_index: u64,
     sync_interval: Duration,
     due: Instant,
+    /// Since one succeeded.
+    failures: u32,
     /// What was there when it was asked, and what has been written since.
     files: Files,
     /// When it is to be seen whether files are to be merged or deleted.
@@ -136,10 +151,12 @@ impl DatabaseArchive {
         destinations: Arc<dyn Destinations>,
         url: String,
         sync_interval: Duration,
+        progress: Arc<Progress>,
     ) -> Self {
         Self {
             destinations,
             url,
+            progress,
             place: None,
             term: 0,
             listed: false,
@@ -150,6 +167,7 @@ impl DatabaseArchive {
             next_index: 0,
             sync_interval,
             due: Instant::now(),
+            failures: 0,
             files: Files::default(),
             upkeep_due: Instant::now(),
         }
@@ -160,6 +178,35 @@ impl DatabaseArchive {
         Instant::now() >= self.due
     }
 
+    /// What failed is tried again after the interval, then after twice as long, and so on.
+    pub(super) fn tried(&mut self, failed: bool) {
+        if !failed {
+            self.failures = 0;
+            return;
+        }
+        let pause = self.sync_interval * (1 << self.failures.min(16));
+        self.due = Instant::now() + pause.min(RETRY_PAUSE_MAX.max(self.sync_interval));
+        self.failures += 1;
+    }
+
+    /// A sync begins; false if it would find nothing to do.
+    pub(super) fn begin(&mut self, database: &Database, term: u64) -> bool {
+        let now = Instant::now();
+        self.due = now + self.sync_interval;
+        self.is_behind(database) || !self.is_known(database, term, now)
+    }
+
+    fn is_behind(&self, database: &Database) -> bool {
+        self.txid < database.status().applied.position.txid.get()
+    }
+
+    /// What is there is known, and not for so long that it has to be looked at again.
+    fn is_known(&self, database: &Database, term: u64, now: Instant) -> bool {
+        let may_look = (self.is_behind(database) || self.unseen) && now >= self.look_after;
+        let is_old = may_look || now >= self.look_latest;
+        self.listed && self.term == term && !is_old && self.place.is_some()
+    }
+
     /// Writes what is new; how many transactions.
     pub(super) async fn sync(
         &mut self,
@@ -167,17 +214,12 @@ impl DatabaseArchive {
         database: &Arc<Database>,
         term: u64,
     ) -> Result<u64, SyncError> {
-        self.due = Instant::now() + self.sync_interval;
         let id = database.spec().id.get();
         let applied = database.status().applied;
-        let is_behind = self.txid < applied.position.txid.get();
-        let now = Instant::now();
-        let may_look = (is_behind || self.unseen) && now >= self.look_after;
-        let is_old = may_look || now >= self.look_latest;
         let mut written = 0;
-        let is_known = self.listed && self.term == term && !is_old;
-        let place = match self.place.clone().filter(|_| is_known) {
-            Some(place) => place,
+        let is_known = self.is_known(database, term, Instant::now());
+        let place = match self.place.as_ref().filter(|_| is_known) {
+            Some(place) => place.counted(self.progress.clone()),
             None => {
                 let (place, hole) = self.look(cluster, id, &applied).await?;
                 self.term = term;
@@ -235,6 +277,7 @@ impl DatabaseArchive {
             let destination = self.destinations.open(&url)?;
             Ok::<_, SyncError>(Place { url, destination })
         };
+        let counted = |place: &Place| place.counted(self.progress.clone());
         let beside = place::beside(&self.url, id);
         let is_recorded = |url: &str| {
             let catalog = cluster.shared().catalog.lock();
@@ -244,7 +287,7 @@ impl DatabaseArchive {
             return open(beside);
         }
         let first = open(self.url.clone())?;
-        if is_recorded(&first.url) || list_all(&*first.destination).await?.is_empty() {
+        if is_recorded(&first.url) || list_all(&*counted(&first).destination).await?.is_empty() {
             return Ok(first);
         }
         open(beside)
@@ -282,7 +325,7 @@ impl DatabaseArchive {
     /// Where to go on: at what the cluster has recorded, or further if the destination already holds more. The first time, the destination
     /// has to be empty: two histories in one place would restore to neither of them.
     ///
-    /// Where that is, and what it lacks that was there.
+    /// Where that is, with requests that are counted, and what it lacks that was there.
     async fn look(
         &mut self,
         cluster: &Cluster,
@@ -301,7 +344,8 @@ impl DatabaseArchive {
         {
             self.files = Files::default();
         }
-        self.files = self.files.look(&*place.destination).await?;
+        let counted = place.counted(self.progress.clone());
+        self.files = self.files.look(&*counted.destination).await?;
         let hole = self.files.hole(recorded.map_or(0, |at| at.txid));
         let held = self.files.newest();
         let recorded = match recorded {
@@ -345,8 +389,8 @@ impl DatabaseArchive {
         let now = Instant::now();
         (self.look_after, self.look_latest) =
             (now + (now - began) * LOOKING_PART, now + LOOK_EVERY);
-        self.place = Some(place.clone());
-        Ok((place, hole))
+        self.place = Some(place);
+        Ok((counted, hole))
     }
 
     async fn record(
@@ -369,10 +413,9 @@ impl DatabaseArchive {
     /// What is to be merged or deleted now, if anything is and the time has come to see.
     pub(super) fn upkeep(
         &mut self,
-        cluster: &Arc<Cluster>,
+        means: &Means,
         database: &Arc<Database>,
-        schedule: &Arc<Schedule>,
-        permits: &Arc<Semaphore>,
+        progress: Arc<Progress>,
     ) -> Tending {
         let now = Instant::now();
         let Some(place) = self.place.clone().filter(|_| self.listed) else {
@@ -381,6 +424,7 @@ impl DatabaseArchive {
         if now < self.upkeep_due {
             return Tending::NotNow;
         }
+        let (cluster, schedule) = (&means.cluster, &means.schedule);
         let first = schedule.levels.first().copied();
         self.upkeep_due = now + first.map_or(UPKEEP_EVERY, |first| (first / 4).min(UPKEEP_EVERY));
         if !Upkeep::is_due(&self.files, schedule, wall_clock(cluster)) {
@@ -389,11 +433,11 @@ impl DatabaseArchive {
         Tending::Due(Upkeep {
             cluster: cluster.clone(),
             database: database.clone(),
-            place,
+            place: place.counted(progress),
             schedule: schedule.clone(),
             term: self.term,
             files: self.files.clone(),
-            permits: permits.clone(),
+            permits: means.upkeeps.clone(),
         })
     }
 

@@ -69,7 +69,7 @@ impl Troubles {
         let is_news = known.is_none_or(|t| t.what != what || now - t.logged >= LOGGED_EVERY);
         if is_news {
             match task {
-                Task::Sync => warn!(database = name, %error, "not archived, trying again"),
+                Task::Sync => warn!(database = name, url, %error, "not archived, trying again"),
                 Task::Upkeep => {
                     warn!(database = name, url, %error, "files are not merged and deleted, trying again");
                 }

@@ -1,13 +1,20 @@
 //! `halite db`: the databases of the cluster.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use halite_client::{Admin, DatabaseStatus, ErrorKind, Keep};
 use serde_json::json;
+use tokio::time::Instant;
 
-use super::GlobalArgs;
 use super::error::{CliError, Outcome};
 use super::output::{print, print_json};
 use super::text_table::{Align, TextTable};
+use super::{GlobalArgs, status};
+
+/// How long a drop waits for the archive: some sync intervals.
+const ARCHIVED_WITHIN: Duration = Duration::from_secs(5);
+const ARCHIVE_LOOK: Duration = Duration::from_millis(200);
 
 /// Create, drop and list databases.
 #[derive(Debug, Subcommand)]
@@ -23,11 +30,16 @@ pub(crate) enum DbCommand {
         if_not_exists: bool,
     },
     /// Drop a database on all nodes; its archive stays
+    ///
+    /// What is not in its archive yet is waited for: a database that is not archived within a few seconds is not dropped.
     Drop {
         name: String,
         /// Do nothing if it is not there
         #[arg(long)]
         if_exists: bool,
+        /// Also what is not in its archive yet
+        #[arg(long)]
+        force: bool,
     },
     /// Have every node try again what keeps a database from its log
     Resume { name: String },
@@ -92,7 +104,14 @@ pub(crate) async fn run(command: DbCommand, global: &GlobalArgs) -> Result<Outco
                 json!({ "database": name, "created": created }),
             )?;
         }
-        DbCommand::Drop { name, if_exists } => {
+        DbCommand::Drop {
+            name,
+            if_exists,
+            force,
+        } => {
+            if !force {
+                wait_for_archive(&admin, &name).await?;
+            }
             let dropped = admin.drop_database(&name, if_exists).await?;
             let done = if dropped { "dropped" } else { "was not there" };
             told(
@@ -141,6 +160,26 @@ async fn resume(admin: &Admin, name: &str, global: &GlobalArgs) -> Result<Outcom
     } else {
         Outcome::Bad
     })
+}
+
+/// Until all of a database is in its archive, if it has one.
+async fn wait_for_archive(admin: &Admin, name: &str) -> Result<(), CliError> {
+    let until = Instant::now() + ARCHIVED_WITHIN;
+    loop {
+        let behind = status::archive_behind(admin, name).await;
+        if behind == 0 {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            let failed = CliError::new(format!(
+                "database {name} was not dropped: its archive lacks {behind} of its transactions"
+            ));
+            return Err(failed.help(format!(
+                "`halite status` says what keeps them from it; drop it all the same with `halite db drop {name} --force`"
+            )));
+        }
+        tokio::time::sleep(ARCHIVE_LOOK).await;
+    }
 }
 
 async fn repair(admin: &Admin, args: &RepairArgs, global: &GlobalArgs) -> Result<(), CliError> {

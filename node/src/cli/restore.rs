@@ -33,7 +33,7 @@ pub(crate) struct RestoreArgs {
     #[arg(value_name = "URL")]
     url: String,
     /// Where the database goes
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = parse_output)]
     output: PathBuf,
     /// Restore up to this transaction (hexadecimal; the end of an archive file)
     #[arg(long, value_name = "HEX", value_parser = parse_txid)]
@@ -84,6 +84,16 @@ fn parse_timestamp(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| {
         "a time looks like 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00".to_owned()
     })
+}
+
+fn parse_output(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "-" => Err(
+            "a restore is checked before anybody sees it, and cannot go to standard output: name a file (./- if that is its name)"
+                .to_owned(),
+        ),
+        path => Ok(PathBuf::from(path)),
+    }
 }
 
 pub(crate) async fn run(args: RestoreArgs, global: &GlobalArgs) -> Result<Outcome, CliError> {

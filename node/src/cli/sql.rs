@@ -31,7 +31,7 @@ use session::{Budget, Session};
 /// Execute SQL: one statement, standard input, or a prompt.
 ///
 /// Without STATEMENT, a terminal gets a prompt (.help tells more); otherwise statements are read from standard input, up to the
-/// first that fails. A transaction that only writes is sent when it is whole, so a dump of sqlite3 of up to 16 MiB can be piped in (a larger
+/// first that fails. A transaction that only writes is sent when it is whole, so a dump of sqlite3 of up to 16 MiB, with 16 bytes more for each statement, can be piped in (a larger
 /// one becomes a file first: `sqlite3 FILE < DUMP`, then `halite import`); one that reads holds the database's only writer and has to end within
 /// 5 seconds.
 #[derive(Debug, Args)]

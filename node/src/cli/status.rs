@@ -31,6 +31,14 @@ pub(super) async fn leader(admin: &Admin) -> Option<u64> {
     ClusterReport::of(admin.status().await).primary_id
 }
 
+/// Transactions of a database that its archive lacks; 0 without an archive.
+pub(super) async fn archive_behind(admin: &Admin, database: &str) -> u64 {
+    let report = ClusterReport::of(admin.status().await);
+    let mut databases = report.databases.iter();
+    let of_it = databases.find(|db| db.name == database);
+    of_it.and_then(|db| db.archive_behind).unwrap_or(0)
+}
+
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(args: StatusArgs, global: &GlobalArgs) -> Result<Outcome, CliError> {

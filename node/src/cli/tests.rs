@@ -82,6 +82,7 @@ fn misuse_is_refused_with_exit_code_two() {
             "halite restore file:///x",
             ErrorKind::MissingRequiredArgument,
         ),
+        ("halite restore -o - url", ErrorKind::ValueValidation),
         (
             "halite restore -o x -txid zz url",
             ErrorKind::ValueValidation,

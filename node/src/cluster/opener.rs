@@ -2,32 +2,24 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::FutureExt as _;
-use halite_log::{LogStore, MetaKey, OnComplete, TypeConfig};
+use halite_log::{LogStore, MetaKey};
 use halite_ltx::{Checksum, PageSize};
 use halite_pager::beside;
 use halite_proto::v1;
-use openraft::Raft;
-use openraft::raft::ClientWriteResult as WriteResult;
 use prost::Message as _;
-use tokio::runtime::Handle;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::catalog::CatalogDatabase;
-use super::command;
-use super::feature_level::Level;
 use super::ltx_log;
 use super::page_diff;
-use super::read_index::ReadIndex;
-use super::state_machine::{Shared, StateMachine};
+use super::raft_proposer::RaftProposer;
 use crate::database::recovery::{self, EntryId};
 use crate::database::{
-    CheckpointStore, CommittedLog, Database, DatabaseId, DatabaseOptions, DatabaseSpec, Host,
-    Leadership, Mark, NotProposed, OnConfirmed, OpenError, Permit, Proposer, Redo, Transactions,
-    blocking,
+    CheckpointStore, CommittedLog, Database, DatabaseId, DatabaseOptions, DatabaseSpec, Mark,
+    OpenError, Redo, Transactions, blocking,
 };
 use crate::staging_file::staging_dir;
 
@@ -166,9 +158,9 @@ impl Opener {
     /// The newest transaction that the redo has to lead to. While the node runs, more may be committed than up to `to`: whoever opens the
     /// database hands it over afterwards.
     fn newest_up_to(&self, database: &CatalogDatabase, to: u64) -> Option<Mark> {
-        match self.proposer.shared.get() {
-            None => database.newest,
-            Some(_) => {
+        match self.proposer.is_connected() {
+            false => database.newest,
+            true => {
                 let newest = self.committed_log(database.id).newest();
                 newest.filter(|newest| newest.index <= to)
             }
@@ -372,7 +364,7 @@ struct LogOfDatabase {
 
 impl CommittedLog for LogOfDatabase {
     fn newest(&self) -> Option<Mark> {
-        let shared = self.proposer.shared.get()?.upgrade()?;
+        let shared = self.proposer.shared()?;
         let catalog = shared.catalog.lock();
         catalog.database(self.database_id)?.newest
     }
@@ -386,105 +378,5 @@ impl CommittedLog for LogOfDatabase {
             first,
             last,
         ))
-    }
-}
-
-/// Puts what a lane commits before the quorum.
-pub(crate) struct RaftProposer {
-    runtime: Handle,
-    /// See [`Host::lockstep`].
-    lockstep: bool,
-    raft: OnceLock<Raft<TypeConfig, StateMachine>>,
-    read_index: OnceLock<ReadIndex>,
-    shared: OnceLock<Weak<Shared>>,
-}
-
-impl RaftProposer {
-    pub(crate) fn new(runtime: Handle, host: &dyn Host) -> Self {
-        Self {
-            runtime,
-            lockstep: host.lockstep(),
-            raft: OnceLock::new(),
-            read_index: OnceLock::new(),
-            shared: OnceLock::new(),
-        }
-    }
-
-    /// Called once, before the first lane opens.
-    pub(crate) fn connect(
-        &self,
-        raft: Raft<TypeConfig, StateMachine>,
-        read_index: ReadIndex,
-        shared: &Arc<Shared>,
-    ) {
-        assert!(self.raft.set(raft).is_ok(), "connected once");
-        assert!(self.read_index.set(read_index).is_ok(), "connected once");
-        self.shared
-            .set(Arc::downgrade(shared))
-            .expect("connected once");
-    }
-}
-
-impl Proposer for RaftProposer {
-    fn propose(
-        &self,
-        leadership: Leadership,
-        command: v1::Command,
-        room: Permit,
-    ) -> Result<(), NotProposed> {
-        let stopped = |reason: &str| NotProposed {
-            reason: reason.to_owned(),
-        };
-        let raft = self
-            .raft
-            .get()
-            .ok_or_else(|| stopped("the node is starting"))?;
-        let part_of = match &command.kind {
-            Some(v1::command::Kind::Ltx(ltx)) => Some((ltx.database_id, ltx.proposal_id)),
-            Some(v1::command::Kind::Chunk(chunk)) => Some((chunk.database_id, chunk.proposal_id)),
-            _ => None,
-        };
-        let shared = self.shared.get().cloned().unwrap_or_default();
-        let level = shared
-            .upgrade()
-            .map_or(Level::FIRST, |shared| shared.identity.level.cluster());
-        let kind = command.kind.ok_or_else(|| stopped("an empty command"))?;
-        let payload = command::encode(level, kind).map_err(|e| stopped(&e.to_string()))?;
-        // An entry that was taken in is decided by the ordered apply. One that Raft turned away (leadership was lost or is being
-        // handed over) never reaches the log: the gate must not wait for it, nor go on proposing the rest of the same transaction.
-        let room = room.given_back_by(self.runtime.clone());
-        let responder = OnComplete::new(move |written: WriteResult<TypeConfig>| {
-            // Applied, or turned away. Where Raft stops before, the responder is dropped, and the room with it.
-            drop(room);
-            let (Err(refused), Some((database_id, proposal_id))) = (written, part_of) else {
-                return;
-            };
-            debug!(database_id, proposal_id, %refused, "proposal turned away");
-            if let Some(database) = shared.upgrade().and_then(|s| s.database_by_id(database_id)) {
-                database.refuse(proposal_id);
-            }
-        });
-        let write = raft
-            .write(payload)
-            .with_leader(leadership.term)
-            .responder(responder);
-        let write = async { write.await };
-        // Blocks the lane until Raft has taken the entry in, so that chunks keep their order.
-        let taken_in = match self.lockstep {
-            false => self.runtime.block_on(write),
-            // Nothing goes on until the lane waits for something else: a Raft that does not take it in now is being stopped.
-            true => write
-                .now_or_never()
-                .ok_or_else(|| stopped("raft is stopping"))?,
-        };
-        taken_in.map_err(|e| stopped(&e.to_string()))?;
-        Ok(())
-    }
-
-    fn confirm(&self, leadership: Leadership, waiter: OnConfirmed) {
-        // Before it is connected no lane is open; a waiter that is dropped is told so.
-        if let Some(read_index) = self.read_index.get() {
-            read_index.confirm(leadership, waiter);
-        }
     }
 }

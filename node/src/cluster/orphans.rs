@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 
 use super::Cluster;
 
+/// What is told of a database of which there is a copy.
+pub const HELD_OTHER: &str =
+    "held what was not committed, as if it was changed while this node was stopped";
+
 /// By database: the first of its copies, and how many there are.
 pub(super) type Orphans = BTreeMap<String, (PathBuf, usize)>;
 
@@ -50,7 +54,7 @@ impl Cluster {
             more => format!(" (and {more} more beside it)"),
         };
         Some(format!(
-            "the file of database {database:?} held what was not committed, as if it was changed while this node was stopped: that is kept in {}{more}. \
+            "the file of database {database:?} {HELD_OTHER}: that is kept in {}{more}. \
              Take from it what you need and move it away, then this is not shown any more",
             first.display()
         ))

@@ -91,6 +91,18 @@ fn desired(metrics: &Metrics, quorum_age: Option<Duration>, lease: Duration) -> 
     })
 }
 
+/// What proposals go by: whether Raft takes them in.
+fn note_quorum(cluster: &Cluster, now: &Metrics, quorum_age: Option<Duration>) {
+    let mut voters = now.membership_config.membership().voter_ids();
+    let silent_for = match voters.all(|id| id == now.id) {
+        true => Some(Duration::ZERO),
+        false => quorum_age,
+    };
+    let lease = Duration::from_millis(cluster.timing().election_max_ms);
+    let proposer = &cluster.shared().opener.proposer;
+    proposer.note_quorum(silent_for, cluster.host().now(), lease);
+}
+
 /// Runs until Raft stops.
 pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
     let role = cluster.shared().role.clone();
@@ -115,6 +127,7 @@ pub(crate) async fn watch_role(cluster: Arc<Cluster>) {
             .store(now.current_term, Ordering::Relaxed);
         let quorum_age = now.last_quorum_acked.map(|at| at.elapsed());
         let lease = cluster.timing().lease;
+        note_quorum(&cluster, &now, quorum_age);
         let by_raft = desired(&now, quorum_age, lease);
         let mut wanted = removal.judge(by_raft, cluster.signs_of_removal());
         let confirmed = !now.state.is_leader() || matches!(wanted, Role::Primary { .. });

@@ -113,7 +113,7 @@ pub(super) fn in_effect<'s>(
     guard: &Guard,
     sql: &'s str,
 ) -> Result<Cow<'s, str>, v1::Error> {
-    if text::mentions_pragma(sql) {
+    if text::mentions_pragma(sql) || statement::is_explain(sql) {
         renew_schema(connection).map_err(|error| statement::explain(error, guard))?;
     }
     let Some(pragma) = Pragma::parse(sql) else {
@@ -173,8 +173,8 @@ fn tells(connection: &Connection, name: &str) -> String {
     }
 }
 
-/// A PRAGMA looks names up in the schema that the connection remembers. Any other statement finds out that the file has a newer one; a PRAGMA
-/// would say that a table which was created meanwhile has no columns.
+/// A PRAGMA looks names up in the schema that the connection remembers, and EXPLAIN plans by it. Any other statement finds out that the file has a
+/// newer one; a PRAGMA would say that a table which was created meanwhile has no columns.
 fn renew_schema(connection: &Connection) -> rusqlite::Result<()> {
     let mut looks = connection.prepare_cached("SELECT 1 FROM sqlite_schema LIMIT 0")?;
     looks.raw_query().next().map(drop)

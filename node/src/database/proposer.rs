@@ -2,6 +2,7 @@
 //! implements them.
 
 use std::io;
+use std::time::Instant;
 
 use halite_proto::v1;
 
@@ -39,6 +40,10 @@ pub trait Proposer: Send + Sync {
         command: v1::Command,
         room: Permit,
     ) -> Result<(), NotProposed>;
+
+    /// Raft takes entries in at `now`, by the clock of the [`Host`](super::Host), as far as is known: a leader whose quorum has been silent for
+    /// some time turns them away, and takes them in again when it is heard, in the same term. Never blocks.
+    fn takes_in(&self, now: Instant) -> bool;
 
     /// Asks a quorum, after this call and never before, whether `leadership` is still the newest, and tells `waiter` within a bounded time:
     /// `Ok` if no other node can have been elected before this call. Never blocks. The waiter may be told on any thread.

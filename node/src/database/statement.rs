@@ -368,6 +368,11 @@ pub(super) fn is_vacuum(sql: &str) -> bool {
     first_keyword(sql).eq_ignore_ascii_case("vacuum")
 }
 
+/// The statement is not run, but told how it would be.
+pub(super) fn is_explain(sql: &str) -> bool {
+    first_keyword(sql).eq_ignore_ascii_case("explain")
+}
+
 /// The first word of a statement, comments and white space passed over; empty if there is none.
 fn first_keyword(sql: &str) -> &str {
     let mut rest = sql;

@@ -5,10 +5,13 @@
 //!
 //! And a log whose disk has failed takes notes of databases no more; its node starts anew.
 //!
+//! Nor does a crash leave anything in a file that did not come from the log, which would be kept in a copy and told as somebody's change.
+//!
 //! Repair by page diff heals whatever is wrong with a file, so it would hide every fault of redo, checkpoints and capture.
 
 use std::collections::BTreeMap;
 
+use halite::cluster::HELD_OTHER;
 use halite_proto::v1;
 
 use super::{Invariant, Seen};
@@ -26,6 +29,10 @@ impl Invariant for SoundUnlessDamaged {
 
     fn look(&mut self, nodes: &[Seen]) -> Result<(), String> {
         for seen in nodes {
+            let others = seen.damaged || seen.log_damaged || seen.disks_are_others;
+            if seen.status.trouble.contains(HELD_OTHER) && !others {
+                return Err(format!("n{}: {}", seen.node, seen.status.trouble));
+            }
             let trouble = seen.status.databases.iter().find(|d| in_trouble(d));
             let (committed, applied) = (seen.status.committed_index, seen.status.applied_index);
             let ends = seen.log.ends;

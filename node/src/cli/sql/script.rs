@@ -12,6 +12,8 @@ use crate::cli::error::CliError;
 /// Files that read each other: as many as the stock shell takes.
 const FILES_MAX: u32 = 25;
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Executes the statements and dot commands of `text`; the last statement needs no semicolon.
 pub(super) async fn run_text(session: &mut Session, text: &str) -> Result<(), CliError> {
     run_lines(session, text.as_bytes(), Numbered::No).await
@@ -120,8 +122,12 @@ async fn run_on(
             session.at(numbered.place(number + 1));
             CliError::io("cannot read the input", &error)
         })?;
-        let Some(line) = line else { break };
+        let Some(mut line) = line else { break };
         number += 1;
+        // As editors on Windows begin a file. SQLite itself passes over it.
+        if number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+            line.remove(0);
+        }
         if line.starts_with('.') && buffer.is_blank() {
             session.at(numbered.place(number));
             // It counts as a line.
@@ -129,7 +135,7 @@ async fn run_on(
             let command = dot::parse(&line).map_err(CliError::new)?;
             // The future of `.read` is one of these again.
             if Box::pin(session.dot(command)).await? == Then::Quit {
-                return Ok(());
+                break;
             }
             continue;
         }

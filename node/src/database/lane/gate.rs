@@ -21,6 +21,9 @@ use crate::database::guard::Guard;
 use crate::database::window::Waiter;
 use crate::database::{DatabaseId, Leadership, Permit, Proposer, Window, failure};
 
+/// A transaction of which a part was turned away, as by a leader that its quorum could not answer for a moment, is proposed anew: this often.
+const PROPOSED_AT_MOST: u32 = 5;
+
 /// What the next commit is to be proposed with.
 pub(super) struct Armed {
     pub(super) leadership: Leadership,
@@ -48,6 +51,8 @@ struct State {
     armed: Option<Armed>,
     decision: Decision,
     next_proposal_id: u64,
+    /// Raft turned away a part of the last proposal.
+    part_turned_away: bool,
 }
 
 /// See the module.
@@ -83,6 +88,7 @@ impl LaneGate {
                 armed: None,
                 decision: Decision::NotReached,
                 next_proposal_id: first_proposal_id,
+                part_turned_away: false,
             }),
         }
     }
@@ -105,14 +111,15 @@ impl LaneGate {
         std::mem::replace(&mut state.decision, Decision::NotReached)
     }
 
+    fn next_proposal_id(&self) -> u64 {
+        let mut state = self.state.lock();
+        let proposal_id = state.next_proposal_id;
+        state.next_proposal_id = proposal_id.wrapping_add(1);
+        proposal_id
+    }
+
     fn decide(&self, transaction: &CapturedTransaction<'_>) -> Decision {
-        let (armed, proposal_id) = {
-            let mut state = self.state.lock();
-            let proposal_id = state.next_proposal_id;
-            state.next_proposal_id = proposal_id.wrapping_add(1);
-            (state.armed.take(), proposal_id)
-        };
-        let Some(armed) = armed else {
+        let Some(armed) = self.state.lock().armed.take() else {
             return Decision::NotProposed(failure::internal(
                 "a commit came to the gate that nobody asked for",
             ));
@@ -133,19 +140,47 @@ impl LaneGate {
         if self.inbox.ordered_waiting() {
             return Decision::NotProposed(self.closed_error());
         }
-        let txid = armed.position.txid.next();
-        #[cfg(feature = "planted-bugs")]
-        let outcomes = armed.outcomes.clone();
-        if let Err(error) = self.propose(transaction, armed, txid, proposal_id) {
-            return Decision::NotProposed(error);
+        for _ in 1..PROPOSED_AT_MOST {
+            let proposal_id = self.next_proposal_id();
+            let decision = self.propose_once(transaction, &armed, proposal_id);
+            if !self.may_be_proposed_anew(proposal_id) {
+                return decision;
+            }
+            tracing::debug!(database = %self.database, "a part of a transaction was turned away: all of it is proposed anew");
         }
+        self.propose_once(transaction, &armed, self.next_proposal_id())
+    }
+
+    /// A part of this proposal was turned away, so that it surely never counts, and the lane still leads: nothing but refusals has come.
+    fn may_be_proposed_anew(&self, proposal_id: u64) -> bool {
+        let turned_away = std::mem::take(&mut self.state.lock().part_turned_away);
+        let leads = || {
+            self.inbox.wait_ordered(|ordered| {
+                take_refusals(ordered, proposal_id);
+                Some(ordered.is_empty())
+            })
+        };
+        turned_away && leads() == Some(true)
+    }
+
+    fn propose_once(
+        &self,
+        transaction: &CapturedTransaction<'_>,
+        armed: &Armed,
+        proposal_id: u64,
+    ) -> Decision {
+        let txid = armed.position.txid.next();
+        let parts = match self.propose(transaction, armed, txid, proposal_id) {
+            Ok(parts) => parts,
+            Err(error) => return Decision::NotProposed(error),
+        };
         #[cfg(feature = "planted-bugs")]
         if halite_planted::on(halite_planted::Bug::GateOpenAtProposal) {
             let command = v1::LtxCommand {
                 txid: txid.get(),
                 post_checksum: transaction.post_checksum().get(),
                 commit_pages: transaction.page_count(),
-                outcomes,
+                outcomes: armed.outcomes.clone(),
                 ..v1::LtxCommand::default()
             };
             let ltx = crate::database::CommittedLtx {
@@ -159,13 +194,15 @@ impl LaneGate {
                 reply: tokio::sync::oneshot::channel().0,
             });
         }
-        self.wait(txid, proposal_id)
+        self.wait(txid, proposal_id, parts)
     }
 
-    fn wait(&self, txid: Txid, proposal_id: u64) -> Decision {
+    fn wait(&self, txid: Txid, proposal_id: u64, parts: u32) -> Decision {
+        let mut turned_away = false;
         let decision = self.inbox.wait_ordered(|ordered| {
             loop {
                 if take_refusals(ordered, proposal_id) {
+                    turned_away = true;
                     return Some(Decision::NotProposed(failure::unavailable(
                         "leadership is moving: the transaction was not taken in",
                         Duration::from_millis(20),
@@ -196,6 +233,7 @@ impl LaneGate {
                 let _ = next.reply.send(Ok(()));
             }
         });
+        self.state.lock().part_turned_away = turned_away && parts > 0;
         let decision = decision.unwrap_or(Decision::Unknown);
         #[cfg(feature = "planted-bugs")]
         if halite_planted::on(halite_planted::Bug::UnknownToldAsRefused)
@@ -209,10 +247,10 @@ impl LaneGate {
     fn propose(
         &self,
         transaction: &CapturedTransaction<'_>,
-        armed: Armed,
+        armed: &Armed,
         txid: Txid,
         proposal_id: u64,
-    ) -> Result<(), v1::Error> {
+    ) -> Result<u32, v1::Error> {
         let header = Header::new(
             transaction.page_size(),
             transaction.page_count(),
@@ -248,7 +286,7 @@ impl LaneGate {
             pre_checksum: armed.position.checksum.get(),
             post_checksum: transaction.post_checksum().get(),
             proposal_id,
-            outcomes: armed.outcomes,
+            outcomes: armed.outcomes.clone(),
             timestamp_ms: armed.timestamp_ms,
             commit_pages: transaction.page_count(),
             ..v1::LtxCommand::default()
@@ -258,14 +296,21 @@ impl LaneGate {
     /// Room for a chunk; `None` when one before it was turned away, leadership is lost before there is any, or the database closes.
     fn wait_for_room(&self, proposal_id: u64, bytes: usize) -> Option<Permit> {
         let waiter: Arc<dyn Waiter> = self.inbox.clone();
+        let mut turned_away = false;
         let room = self.inbox.wait_ordered(|ordered| {
-            if take_refusals(ordered, proposal_id) || !ordered.is_empty() {
+            turned_away = take_refusals(ordered, proposal_id);
+            if turned_away || !ordered.is_empty() {
                 return Some(None);
+            }
+            // Whether it does is looked at again before long.
+            if !self.proposer.takes_in(self.inbox.now()) {
+                return None;
             }
             self.window
                 .try_take(self.database, bytes, &waiter)
                 .map(Some)
         });
+        self.state.lock().part_turned_away = turned_away;
         let room = room.flatten();
         if room.is_none() {
             self.window.leave(self.database);
@@ -377,8 +422,8 @@ impl EntryWriter<'_> {
             .map_err(io::Error::other)
     }
 
-    /// Proposes the entry itself.
-    fn close(&mut self, command: v1::LtxCommand) -> Result<(), v1::Error> {
+    /// Proposes the entry itself; how many parts came before it.
+    fn close(&mut self, command: v1::LtxCommand) -> Result<u32, v1::Error> {
         let mut command = command;
         if self.chunks > 0 {
             self.propose_chunk().map_err(|_| self.gate.closed_error())?;
@@ -389,7 +434,8 @@ impl EntryWriter<'_> {
         self.propose(v1::command::Kind::Ltx(command), Permit::none()).map_err(|reason| {
             tracing::debug!(database = %self.gate.database, %reason, "transaction was not proposed");
             self.gate.closed_error()
-        })
+        })?;
+        Ok(self.chunks)
     }
 }
 

@@ -111,6 +111,10 @@ impl Inbox {
 
     // ---- the outside ----
 
+    pub(in crate::database) fn now(&self) -> Instant {
+        self.host.now()
+    }
+
     pub(in crate::database) fn push_ordered(&self, item: Ordered) {
         let mut state = self.state.lock();
         if state.shutdown {

@@ -58,6 +58,7 @@ pub(super) fn redo(applier: &mut Applier, redo: Redo) -> Result<Redone, OpenErro
     };
     redone.newest = redo.committed;
     let (reached, committed, to) = (Txid::new(redo.reached), redo.committed, redo.to);
+    let begun = redone.applied.raft_index;
     let log = redo.log.clone();
     let mut spool = RedoSpool::new(applier.database().path());
     let mut states = vec![redone.applied.position.checksum];
@@ -80,8 +81,9 @@ pub(super) fn redo(applier: &mut Applier, redo: Redo) -> Result<Redone, OpenErro
         }
     };
     // What a page diff left half done is nobody's version, and what was never committed has a copy of its own.
-    redone.strange =
-        !cut_off && !redone.forked && !leads_to(applier.database().checksum(), &states, log, to);
+    redone.strange = !cut_off
+        && !redone.forked
+        && !leads_to(applier.database().checksum(), &states, log, begun, to);
     let copy = redone
         .strange
         .then(|| keep_copy(applier.database(), redone.applied.position.txid));
@@ -138,18 +140,21 @@ pub(super) fn redo(applier: &mut Applier, redo: Redo) -> Result<Redone, OpenErro
 }
 
 /// Whether the log leads to what is in the file: a crash leaves a state from the last finished checkpoint on, which may be newer than M. `states`
-/// are those up to M.
+/// are those up to M. What comes after M may have its first chunks before it, but none before the checkpoint at `begun`.
 fn leads_to(
     found: Checksum,
     states: &[Checksum],
     log: Option<Arc<dyn CommittedLog>>,
+    begun: u64,
     to: u64,
 ) -> bool {
-    let is_it =
-        |entry: std::io::Result<CommittedLtx>| Some(entry.ok()?.mark().position.checksum == found);
+    let is_it = |entry: std::io::Result<CommittedLtx>| {
+        let entry = entry.ok()?;
+        Some(entry.index > to && entry.mark().position.checksum == found)
+    };
     states.contains(&found)
         || log.is_some_and(|log| {
-            log.transactions(to.saturating_add(1), u64::MAX)
+            log.transactions(begun.saturating_add(1), u64::MAX)
                 .filter_map(is_it)
                 .any(|it| it)
         })

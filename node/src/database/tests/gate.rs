@@ -152,28 +152,62 @@ fn a_lane_that_is_closed_while_its_chunks_wait_writes_nothing() {
 }
 
 #[test]
-fn a_chunk_that_was_turned_away_ends_its_own_transaction_and_no_other() {
+fn a_transaction_of_which_a_chunk_was_turned_away_is_proposed_anew() {
     let (_dir, log, primary, follower) = pair(&["CREATE TABLE t(v)"]);
     log.set(Delivery::Held);
     let (write, receiver) = sql_job(LARGE);
     primary.database.submit(vec![write]);
     primary.database.settle();
-    let (proposed, proposal_id) = (log.chunks(), log.last_chunk().proposal_id);
+    let (proposed, first) = (log.chunks(), log.last_chunk().proposal_id);
     // Of a transaction that is over.
-    primary.database.refuse(proposal_id.wrapping_sub(1));
+    primary.database.refuse(first.wrapping_sub(1));
     log.apply_chunks();
     primary.database.settle();
-    let more = log.chunks();
-    assert!(more > proposed, "ended by what was not its own");
-    primary.database.refuse(proposal_id);
+    assert!(log.chunks() > proposed, "ended by what was not its own");
+    assert_eq!(log.last_chunk().proposal_id, first);
+    // While it waits for room, and when all of it was proposed.
+    primary.database.refuse(first);
     log.apply_chunks();
+    primary.database.settle();
+    let second = log.last_chunk().proposal_id;
+    assert_ne!(second, first, "the rest was proposed all the same");
+    all_chunks_are_applied(&log, &primary);
+    log.lose();
+    primary.database.refuse(second);
+    primary.database.settle();
+    assert_ne!(log.last_chunk().proposal_id, second);
+    all_chunks_are_applied(&log, &primary);
+    log.deliver();
+    answer(receiver).expect("written");
+    assert_eq!(primary.integer("SELECT count(*) FROM t"), 3000);
+    follower.assert_same(&primary);
+}
+
+#[test]
+fn a_transaction_whose_chunks_are_always_turned_away_is_not_written() {
+    let (_dir, log, primary, follower) = pair(&["CREATE TABLE t(v)"]);
+    log.set(Delivery::Held);
+    let (write, receiver) = sql_job(LARGE);
+    primary.database.submit(vec![write]);
+    for _ in 0..5 {
+        primary.database.settle();
+        primary.database.refuse(log.last_chunk().proposal_id);
+        log.apply_chunks();
+    }
     assert_eq!(code(&answer(receiver)), ErrorCode::Unavailable);
     assert_eq!(log.held(), 0, "closed though a part is missing");
-    assert_eq!(log.chunks(), more, "the rest was proposed all the same");
     log.set(Delivery::AtOnce);
     primary.run("INSERT INTO t(v) VALUES('c')").expect("open");
     assert_eq!(primary.integer("SELECT count(*) FROM t"), 1);
     follower.assert_same(&primary);
+}
+
+/// Until the entry is proposed that closes a large transaction.
+fn all_chunks_are_applied(log: &TestLog, primary: &Node) {
+    while log.held() == 0 {
+        log.apply_chunks();
+        primary.database.settle();
+    }
 }
 
 #[test]

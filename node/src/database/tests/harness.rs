@@ -202,7 +202,15 @@ impl CommittedLog for TestLog {
     fn transactions(&self, first: u64, last: u64) -> Transactions {
         let state = self.state.lock();
         let first = first.max(state.purged + 1);
-        let held = |entry: &CommittedLtx| (first..=last).contains(&entry.index);
+        // What has chunks is met only by who reads them, too.
+        let is_of = |entry: &CommittedLtx, chunk: &&v1::LtxChunk| {
+            chunk.proposal_id == entry.command.proposal_id
+        };
+        let begins = |entry: &CommittedLtx| {
+            let chunks = state.chunks.iter().filter(|chunk| is_of(entry, chunk));
+            entry.index - chunks.count() as u64
+        };
+        let held = |entry: &CommittedLtx| begins(entry) >= first && entry.index <= last;
         let held: Vec<_> = state
             .committed
             .iter()
@@ -224,12 +232,13 @@ impl State {
         assert_eq!(chunks.len(), command.chunks as usize);
         let chunks = (command.chunks > 0).then(|| Arc::new(Chunks(chunks)) as Arc<dyn ChunkSource>);
         let ltx = CommittedLtx {
-            index: self.next_index,
+            // Its chunks have come before it.
+            index: self.next_index + u64::from(command.chunks),
             term: 1,
             command,
             chunks,
         };
-        self.next_index += 1;
+        self.next_index = ltx.index + 1;
         self.committed.push(ltx.clone());
         for target in &self.targets {
             drop(target.apply(ltx.clone()));
@@ -262,6 +271,10 @@ impl Proposer for TestLog {
             other => panic!("proposed {other:?}"),
         }
         Ok(())
+    }
+
+    fn takes_in(&self, _now: Instant) -> bool {
+        true
     }
 
     fn confirm(&self, leadership: Leadership, waiter: OnConfirmed) {

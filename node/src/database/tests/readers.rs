@@ -130,6 +130,27 @@ fn statement_has_the_columns_of_now_and_not_those_it_was_prepared_for() {
 }
 
 #[test]
+fn plan_is_by_the_schema_of_now() {
+    let (_dir, _log, primary, follower) = pair(&["CREATE TABLE t(a, b)"]);
+    let pool = ReaderPool::start(1, SystemHost::shared()).expect("started");
+    let plan = "EXPLAIN QUERY PLAN SELECT * FROM t WHERE a = 1";
+    let mut plans = Vec::new();
+    for change in ["SELECT 1", "CREATE INDEX i ON t(a)", "DROP INDEX i"] {
+        primary.run(change).expect("changed");
+        let told = [
+            read(&pool, &primary, &[plan]).expect("read"),
+            read(&pool, &follower, &[plan]).expect("read"),
+            primary.run(plan).expect("read"),
+        ];
+        plans.push(told.map(|told| format!("{:?}", told.results[0].rows).contains("INDEX i")));
+    }
+    assert_eq!(plans, [[false; 3], [true; 3], [false; 3]]);
+    primary.run("DROP TABLE t").expect("dropped");
+    let gone = read(&pool, &follower, &[plan]).expect_err("there is no such table");
+    assert!(gone.message.contains("no such table"), "{}", gone.message);
+}
+
+#[test]
 fn read_is_interrupted_at_its_deadline() {
     let (_dir, _log, primary, _follower) = pair(&[]);
     let pool = pool();

@@ -1,6 +1,6 @@
 //! What a start makes of the files a crash has left.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::database::{Applied, Database, DatabaseOptions, Health, OpenError, Red
 
 /// Copies database and WAL as they are on disk at this moment: what a power loss may leave.
 fn copy(from: &Path, to: &Path, with_wal: bool) {
-    let wal = |path: &Path| std::path::PathBuf::from(format!("{}-wal", path.display()));
+    let wal = |path: &Path| PathBuf::from(format!("{}-wal", path.display()));
     std::fs::copy(from, to).expect("copied");
     if with_wal {
         std::fs::copy(wal(from), wal(to)).expect("copied");
@@ -450,15 +450,40 @@ fn outcomes_survive_a_restart() {
     assert_eq!(node.integer("SELECT count(*) FROM t"), 2);
 }
 
+fn orphans_in(dir: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(dir).expect("listed");
+    let paths = files.map(|file| file.expect("listed").path());
+    let orphan = |path: &PathBuf| path.display().to_string().contains(".orphan-");
+    paths.filter(orphan).collect()
+}
+
+#[test]
+fn a_large_transaction_beyond_what_is_certain_is_nobodys_change() {
+    let (dir, log, primary, _follower) = pair_beyond_a_checkpoint();
+    let large = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 1500) INSERT INTO t SELECT randomblob(3500) FROM n";
+    primary.run(large).expect("written");
+    let committed = log.committed();
+    let last = &committed[committed.len() - 1];
+    assert!(last.command.chunks >= 4);
+    // Killed when the file had it and nobody had noted that it is committed: some of its chunks are before M, and some are not.
+    for (number, after) in [1, 3].into_iter().enumerate() {
+        let path = dir.path().join(format!("case-{number}.db"));
+        copy(&primary.path, &path, true);
+        let redo = Redo {
+            to: last.index - after,
+            ..redo_of(&primary, &log, committed.len() - 1)
+        };
+        let node = Node::restart(&log, &path, redo, Arc::default());
+        assert!(node.database.is_fine(), "{number}");
+        node.stop();
+        assert_eq!(orphans_in(dir.path()), [] as [PathBuf; 0]);
+    }
+}
+
 #[test]
 fn what_was_written_behind_the_logs_back_is_kept_before_a_redo_replaces_it() {
     let (dir, log, primary, _follower) = pair_beyond_a_checkpoint();
-    let orphans = || {
-        let files = std::fs::read_dir(dir.path()).expect("listed");
-        let paths = files.map(|file| file.expect("listed").path());
-        let orphan = |path: &std::path::PathBuf| path.display().to_string().contains(".orphan-");
-        paths.filter(orphan).collect::<Vec<_>>()
-    };
+    let orphans = || orphans_in(dir.path());
     let total = log.committed().len();
     // The log knows more than is certain to be committed: the file may hold that.
     for (number, (changed, up_to)) in [(false, total), (false, total - 1), (true, total)]
