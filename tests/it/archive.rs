@@ -15,6 +15,7 @@ use halite_tests::pages::Pages;
 use halite_tests::program;
 use halite_tests::scratch::{Scratch, Weight, run};
 use halite_tests::slow_disk::SlowDisk;
+use halite_tests::stock;
 use halite_tests::wait;
 
 /// Primaries that have to die between the upload of a file and the recording of its progress ...
@@ -170,6 +171,48 @@ fn a_destination_that_hangs_is_told_and_delays_only_itself() {
         for archive in [&hanging, &sound] {
             restored_is_the_same(scratch, &cluster, archive, "app").await?;
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_database_is_dropped_when_all_of_it_is_archived_or_by_force() {
+    run("archive-drop", Weight::Light, async |scratch| {
+        let archive = scratch.join("archive");
+        let cluster = TestCluster::start(scratch, |options| {
+            options.databases.push(("other".to_owned(), 4096));
+            archive_into(options, &archive);
+        })
+        .await?;
+        let addr = &cluster.local.node(1).addr;
+        let drop = |more: &[&str]| program::run([&["db", "drop", "--addr", addr], more].concat());
+        for name in ["app", "other"] {
+            let database = cluster.ops().database(name);
+            database.execute("CREATE TABLE t (a)", ()).await?;
+        }
+        for row in 0..20 {
+            let insert = "INSERT INTO t VALUES (?1)";
+            let app = cluster.ops().database("app");
+            app.execute(insert, params![row]).await?;
+        }
+        let dropped = drop(&["app"])?;
+        ensure!(dropped.status.success(), "{}", program::text(&dropped));
+        let restored = scratch.join("app.db");
+        let url = format!("file://{}/app", archive.display());
+        program::restore(&url, &restored, &[])?;
+        let rows = stock::read(&restored, "SELECT count(*) FROM t")?;
+        ensure!(rows == ["20"], "{rows:?}");
+        // Where nothing can be written any more.
+        let away = scratch.join("away");
+        std::fs::rename(&archive, &away)?;
+        std::fs::write(&archive, "in the way")?;
+        let other = cluster.ops().database("other");
+        other.execute("INSERT INTO t VALUES (1)", ()).await?;
+        let refused = program::text(&drop(&["other"])?);
+        ensure!(refused.contains("its archive lacks 1"), "{refused}");
+        other.execute("INSERT INTO t VALUES (2)", ()).await?;
+        let forced = drop(&["other", "--force"])?;
+        ensure!(forced.status.success(), "{}", program::text(&forced));
         Ok(())
     });
 }

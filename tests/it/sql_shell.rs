@@ -182,6 +182,10 @@ fn scripts_and_dot_commands_do_what_the_stock_shell_does() {
                 "ends inside a transaction",
             ),
             (
+                "BEGIN;\nINSERT INTO p VALUES(9, 9);\n.quit\n",
+                "ends inside a transaction",
+            ),
+            (
                 "BEGIN;\nINSERT INTO p VALUES(9, 9);\nINSERT INTO nothing VALUES(1);\nCOMMIT;\n",
                 "INSERT INTO nothing",
             ),
