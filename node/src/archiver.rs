@@ -21,18 +21,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use halite_archive::{Destinations, Schedule};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::cluster::Cluster;
 use crate::cluster::role::Role;
-use archive::{Archive, Means};
+use archive::{Archive, Means, Turns};
 pub(crate) use troubles::Troubles;
 
-/// Archives whose files are merged at once: each has some dozen files open, and a buffer for each.
-const UPKEEPS_AT_ONCE: usize = 4;
-/// Archives of one target that are written to at once: each holds what it writes in memory.
-const WRITES_AT_ONCE: usize = 4;
 /// How long a node that stops waits for its last writes. What they lack is written by the next primary.
 const LAST_WRITES_WAIT: Duration = Duration::from_secs(5);
 
@@ -102,8 +98,8 @@ const NEW_WAITS_AT_MOST: Duration = Duration::from_secs(1);
 struct Archiver {
     options: ArchiverOptions,
     means: Means,
-    /// So many archives of a target are written to at once, by the target's address.
-    writes: HashMap<String, Arc<Semaphore>>,
+    /// By the target's address.
+    turns: HashMap<String, Turns>,
     /// By database id and address.
     archives: HashMap<(u64, String), Archive>,
 }
@@ -121,10 +117,9 @@ pub(crate) async fn run(
             cluster,
             destinations: options.destinations.clone(),
             schedule: Arc::new(options.schedule.clone()),
-            upkeeps: Arc::new(Semaphore::new(UPKEEPS_AT_ONCE)),
         },
         options,
-        writes: HashMap::new(),
+        turns: HashMap::new(),
         archives: HashMap::new(),
     };
     loop {
@@ -160,9 +155,8 @@ impl Archiver {
                     .archives
                     .entry((spec.id.get(), target.url.clone()))
                     .or_insert_with(|| {
-                        let permits = || Arc::new(Semaphore::new(WRITES_AT_ONCE));
-                        let writes = self.writes.entry(store).or_insert_with(permits);
-                        Archive::new(&self.means, database.clone(), target, writes.clone())
+                        let turns = self.turns.entry(store).or_insert_with(Turns::new);
+                        Archive::new(&self.means, database.clone(), target, turns.clone())
                     });
                 archive.tend(&self.means, term);
             }
@@ -171,6 +165,8 @@ impl Archiver {
 
     /// Writes what is new to all archives, as far as that takes not too long.
     async fn write_last(mut self, term: u64) {
+        // Also of databases that are new.
+        self.tend_all(term);
         let means = &self.means;
         let archives = self.archives.values_mut();
         let all = archives.map(|archive| archive.write_last(means, term));

@@ -19,6 +19,10 @@ use super::upkeep::Done;
 use crate::cluster::Cluster;
 use crate::database::Database;
 
+/// Archives of a target that are written to at once: each holds what it writes in memory.
+const WRITES_AT_ONCE: usize = 4;
+/// Archives of a target whose files are merged at once: each has some dozen files open, and a buffer for each.
+const UPKEEPS_AT_ONCE: usize = 4;
 /// A request that has moved nothing for so long is told. To bring a large snapshot onto a slow disk may take long at the end of it.
 const HANGS_AFTER: Duration = Duration::from_secs(30);
 
@@ -27,8 +31,22 @@ pub(super) struct Means {
     pub(super) cluster: Arc<Cluster>,
     pub(super) destinations: Arc<dyn Destinations>,
     pub(super) schedule: Arc<Schedule>,
-    /// So many are merged at once.
-    pub(super) upkeeps: Arc<Semaphore>,
+}
+
+/// So many archives of one target are worked on at once; the others wait for their turn.
+#[derive(Clone)]
+pub(super) struct Turns {
+    writes: Arc<Semaphore>,
+    upkeeps: Arc<Semaphore>,
+}
+
+impl Turns {
+    pub(super) fn new() -> Self {
+        Self {
+            writes: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
+            upkeeps: Arc::new(Semaphore::new(UPKEEPS_AT_ONCE)),
+        }
+    }
 }
 
 type Written = (Box<DatabaseArchive>, Result<u64, SyncError>);
@@ -37,8 +55,7 @@ type Written = (Box<DatabaseArchive>, Result<u64, SyncError>);
 pub(super) struct Archive {
     database: Arc<Database>,
     target: ArchiveTarget,
-    /// Where a write waits for its turn.
-    writes: Arc<Semaphore>,
+    turns: Turns,
     /// Away while something is written.
     sync: Option<Box<DatabaseArchive>>,
     writing: JoinSet<Written>,
@@ -52,12 +69,12 @@ impl Archive {
         means: &Means,
         database: Arc<Database>,
         target: ArchiveTarget,
-        writes: Arc<Semaphore>,
+        turns: Turns,
     ) -> Self {
         let mut archive = Self {
             database,
             target,
-            writes,
+            turns,
             sync: None,
             writing: JoinSet::new(),
             upkeep: JoinSet::new(),
@@ -114,7 +131,7 @@ impl Archive {
             return;
         }
         let (cluster, database) = (means.cluster.clone(), self.database.clone());
-        let writes = self.writes.clone();
+        let writes = self.turns.writes.clone();
         self.writing.spawn(async move {
             let turn = writes.acquire_owned().await;
             let synced = sync.sync(&cluster, &database, term).await;
@@ -163,7 +180,8 @@ impl Archive {
         }
         if self.upkeep.is_empty() {
             let progress = self.upkeep_stands.progress();
-            match sync.upkeep(means, &self.database, progress) {
+            let permits = &self.turns.upkeeps;
+            match sync.upkeep(means, &self.database, progress, permits) {
                 Tending::Due(upkeep) => {
                     self.upkeep.spawn(upkeep.run());
                 }

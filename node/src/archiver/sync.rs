@@ -12,6 +12,7 @@ use halite_ltx::{PageNo, Txid};
 use halite_proto::v1;
 use halite_proto::v1::command::Kind;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -416,6 +417,7 @@ impl DatabaseArchive {
         means: &Means,
         database: &Arc<Database>,
         progress: Arc<Progress>,
+        permits: &Arc<Semaphore>,
     ) -> Tending {
         let now = Instant::now();
         let Some(place) = self.place.clone().filter(|_| self.listed) else {
@@ -437,7 +439,7 @@ impl DatabaseArchive {
             schedule: schedule.clone(),
             term: self.term,
             files: self.files.clone(),
-            permits: means.upkeeps.clone(),
+            permits: permits.clone(),
         })
     }
 
