@@ -100,10 +100,11 @@ impl Archive {
         if let Some(written) = self.writing.try_join_next() {
             self.take_back(means, written);
         }
+        // Before the next write begins: under load there always is one.
+        self.merge_and_delete(means);
         if self.sync.as_ref().is_some_and(|sync| sync.is_due()) {
             self.begin_to_write(means, term);
         }
-        self.merge_and_delete(means);
         let hangs = SyncError::Hangs {
             seconds: HANGS_AFTER.as_secs(),
         };
