@@ -148,14 +148,11 @@ fn a_destination_that_hangs_is_told_and_delays_only_itself() {
         for id in cluster.ids() {
             disk.hang(id, "/hanging/")?;
         }
-        let addr = cluster.local.node(1).addr.clone();
-        wait::until("status says so", PATIENCE * 3, async || {
-            let output = program::run(["status", "--addr", &addr]).map_err(|e| e.to_string())?;
-            let said = program::text(&output);
-            let told = said.contains("does not answer") && output.status.code() == Some(1);
-            told.then_some(()).ok_or(said)
-        })
-        .await?;
+        // Of the destination: a node that does not answer is told, too.
+        let told = ["the destination does not answer"];
+        let addr = &cluster.local.node(1).addr;
+        let shown = program::status_shows(addr, &told, PATIENCE * 3).await?;
+        ensure!(shown.status.code() == Some(1), "{}", program::text(&shown));
         new_file(&files(&sound)).context("the other one stands still, too")?;
         // The primary stops in order all the same.
         let primary = cluster.primary().await?;

@@ -96,12 +96,8 @@ fn a_primary_with_a_full_disk_makes_room_for_another_and_recovers() {
 /// Waits until `halite status`, asked of this node alone, says so.
 async fn says_in_status(cluster: &TestCluster, id: u64, words: &str) -> Result<()> {
     let addr = &cluster.local.node(id).addr;
-    wait::until("`halite status` says so", PATIENCE, async || {
-        let output = program::run(["status", "--addr", addr]).map_err(|e| e.to_string())?;
-        let said = program::text(&output);
-        said.contains(words).then_some(()).ok_or(said)
-    })
-    .await
+    let shown = program::status_shows(addr, &[words], PATIENCE).await;
+    shown.map(drop)
 }
 
 /// Reads from a node's own file, through the node and through `sqlite3`.

@@ -258,17 +258,10 @@ fn a_first_member_names_those_that_it_waits_for() {
             Ok(text(&file))
         };
         let _first = Serving::start(&["--config", &config(1, &own)?])?;
-        let status = async |words: &str| {
-            wait::until("`halite status` says so", PATIENCE, async || {
-                let said = program::run(["status", "--addr", &own]).map_err(|e| e.to_string())?;
-                let said = program::text(&said);
-                said.contains(words).then_some(()).ok_or(said)
-            })
-            .await
-        };
-        status(&format!("still waiting for node 2 at {other}: start them")).await?;
+        let waits = format!("still waiting for node 2 at {other}: start them");
+        program::status_shows(&own, &[&waits], PATIENCE).await?;
         let _second = Serving::start(&["--config", &config(2, &other)?])?;
-        status("takes writes").await?;
+        program::status_shows(&own, &["takes writes"], PATIENCE).await?;
         wait::until("nobody waits any more", PATIENCE, async || {
             let said = program::run(["status", "--addr", &own]).map_err(|e| e.to_string())?;
             let said = program::text(&said);

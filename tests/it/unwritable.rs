@@ -75,13 +75,8 @@ fn a_node_alone_whose_log_cannot_be_written_answers_and_goes_on_when_it_can() {
             let created = admin.create_database("more", 4096, true);
             let created = tokio::time::timeout(Duration::from_secs(2), created).await;
             ensure!(!matches!(created, Ok(Ok(_))), "{created:?}");
-            wait::until("`halite status` says why", PATIENCE, async || {
-                let output = program::run(["status", "--addr", addr]);
-                let said = program::text(&output.map_err(|e| e.to_string())?);
-                let why = said.contains("cannot be written") && said.contains("File too large");
-                why.then_some(()).ok_or(said)
-            })
-            .await?;
+            let why = ["cannot be written", "File too large"];
+            program::status_shows(addr, &why, PATIENCE).await?;
             // It does not close in between.
             let mut node = DirectNode::new(addr, Duration::from_secs(2))?;
             let since = Instant::now();

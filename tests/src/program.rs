@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -68,6 +69,26 @@ pub fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> anyhow::Result
         .stdin(std::process::Stdio::null())
         .env("NO_COLOR", "1")
         .output()?)
+}
+
+/// Waits until `halite status`, asked through the nodes at `addrs`, shows all of these words; what it was then.
+///
+/// # Errors
+/// Not within `timeout`.
+pub async fn status_shows(
+    addrs: &str,
+    words: &[&str],
+    timeout: Duration,
+) -> anyhow::Result<Output> {
+    crate::wait::until("`halite status` shows it", timeout, async || {
+        let output = run(["status", "--addr", addrs]).map_err(|e| e.to_string())?;
+        let said = text(&output);
+        match words.iter().all(|words| said.contains(words)) {
+            true => Ok(output),
+            false => Err(said),
+        }
+    })
+    .await
 }
 
 /// Restores what is at `url` into `out`; `options` are those of `halite restore`.
